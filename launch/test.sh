@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Sets up as the quickstart does and runs all tests; further arguments go to pytest.
+#   launch/test.sh [-k resume ...]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+launch/setup.sh .venv
+.venv/bin/ruff check .
+.venv/bin/ruff format --check .
+JAX_PLATFORMS=cpu .venv/bin/python -m pytest "$@"
