@@ -1,0 +1,5 @@
+"""Tasks by name: batch, model and loss meet here and nowhere else."""
+
+from mmjax.tasks.contrastive import Contrastive
+
+TASKS = {"contrastive": Contrastive}

@@ -1,0 +1,32 @@
+"""Pixels to the range a model was trained on, on the device (a uint8 batch travels at a quarter of the bytes)."""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+
+from mmjax.core.errors import UserError
+
+# Mean and standard deviation of pixels in [0, 1]. openai: CLIP's preprocess; imagenet: torchvision's; siglip: big_vision's
+# value_range(-1, 1).
+PIXELS = {
+    "openai": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "siglip": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+}
+
+
+def normalise(image: UInt8[Array, "B height width 3"], pixels: str) -> Float[Array, "B height width 3"]:
+    """(image / 255 - mean) / std in float32, with the constants named `pixels`."""
+    mean, std = (np.asarray(x, np.float32) for x in constants(pixels))
+    return (image.astype(jnp.float32) / 255 - mean) / std
+
+
+def constants(pixels: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """(mean, std) by name.
+
+    Raises:
+      UserError: the name is unknown.
+    """
+    if pixels not in PIXELS:
+        raise UserError(f"task.pixels {pixels!r} is not one of: {', '.join(PIXELS)}")
+    return PIXELS[pixels]

@@ -1,0 +1,66 @@
+"""The seam: the only place where batch, model and loss meet.
+
+A contrastive loss needs the whole batch while encoders do not, so a task has three parts, and the step composes them
+(in chunks, later, without the task knowing):
+
+    encode(bind, params, rows, key) -> z             per example; leaves lead with the batch axis
+    relate(bind, params, z, extra) -> terms, aux     the whole global batch at once
+    read(bind, params, z, aux, key) -> terms         per example again
+
+`bind(params)` gives the live model; `key=None` means inference. `terms` is {name: (sum, count)}; those named in
+`weights` add up to the loss, the others are only logged.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+
+from mmjax.core.module import Model
+
+Rows = Mapping[str, jax.Array]
+Terms = dict[str, tuple[jax.Array, jax.Array]]
+
+
+class Binder:
+    """`bind` for one trace: the same parameters give the same live module, so that statistics gather in it."""
+
+    def __init__(self, model: Model, stats: dict):
+        self._model, self._stats, self._live = model, stats, []
+
+    def __call__(self, params: dict) -> Any:
+        for known, module in self._live:
+            if known is params:
+                return module
+        self._live.append((params, self._model.bind(params, self._stats)))
+        return self._live[-1][1]
+
+    def stats(self, params: dict) -> dict:
+        """The statistics as the forward passes over `params` left them."""
+        return self._model.stats(self(params))
+
+
+class Task:
+    """What a task is when it says nothing: rows pass through, no term, no loss."""
+
+    weights: Mapping[str, float] = {}
+
+    def extra(self, params: dict) -> dict:
+        """What training carries beside parameters at step 0: momentum copies, queues."""
+        return {}
+
+    def encode(self, bind: Callable, params: dict, rows: Rows, key: jax.Array | None) -> Any:
+        """Per example: whatever `relate` and `read` need; leaves lead with the batch axis."""
+        return dict(rows)
+
+    def relate(self, bind: Callable, params: dict, z: Any, extra: dict) -> tuple[Terms, Any]:
+        """The global batch at once: (terms, aux); leaves of aux lead with the batch axis."""
+        return {}, {}
+
+    def read(self, bind: Callable, params: dict, z: Any, aux: Any, key: jax.Array | None) -> Terms:
+        """Per example again: matching, masked tokens, accuracies."""
+        return {}
+
+    def total(self, terms: Terms) -> jax.Array:
+        """The loss: weighted means of the terms that have a weight."""
+        return sum(weight * terms[name][0] / terms[name][1] for name, weight in self.weights.items())
