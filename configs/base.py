@@ -1,0 +1,60 @@
+"""Every key of a run with its default and its meaning; recipes start from this and change what they name.
+
+Not a recipe by itself: it has no model.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """The defaults; `arg` is not used."""
+    return ConfigDict(
+        {
+            # Every random number of the run is a function of this and of a position.
+            "seed": 0,
+            # Optimizer steps, and examples a step over all devices.
+            "steps": 1000,
+            "batch_size": 256,
+            # Devices = data x fsdp x model; one axis may be -1 (what is left). The batch is split over data and fsdp.
+            "mesh": {"data": -1, "fsdp": 1, "model": 1},
+            # Ordered rules [path regex, "fsdp" | "whole" | mesh axes of the trailing dimensions]; the first match wins.
+            "sharding": [[".*", "fsdp"]],
+            # Parameters are float32; activations are computed in this. Softmax and norms stay in float32.
+            "compute_dtype": "float32",
+            # What the backward pass recomputes: "none", "dots" (all but matrix products), "full".
+            "remat": "none",
+            # sources: [{"source": {"name": ...}, "weight": 1.0}, ...]; transforms: [{"name": ...}, ...]; workers: processes
+            # that load (0: threads of this one); max_broken: share of the latest records that may be unreadable (each is
+            # replaced, counted and named) before the run stops.
+            "data": {"sources": [], "transforms": [], "workers": 0, "max_broken": 0.01},
+            # What a batch holds: {field: [shape of a row, dtype]}. Lets check and plan work without data.
+            "batch": {},
+            "model": {},
+            "task": {},
+            # Ordered rules [path regex, true | false]: frozen parameters get no gradient and no moments.
+            "freeze": [],
+            "optim": {
+                "name": "adamw",
+                "args": {},
+                "lr": 1e-3,
+                "schedule": {"name": "cosine", "warmup": 0},
+                "weight_decay": 0.0,
+                # Ordered rules [path regex, factor]. decay_rules None: matrices only (train/optim.py NO_DECAY).
+                "decay_rules": None,
+                "lr_rules": [],
+                # Largest global norm of the gradient, or None.
+                "clip": 1.0,
+                # Decay of the averaged parameters, or None.
+                "ema": None,
+            },
+            # A step whose loss or gradient is not finite: "stop" the run at the last good state, or "skip" the step.
+            "bad_steps": "stop",
+            # every: steps between evaluations beside the one at the end (0: none); params: "raw" or "ema".
+            "eval": {"every": 0, "params": "raw", "batch_size": 256, "transforms": [], "sets": []},
+            "log_every": 50,
+            "save_every": 500,
+            # Checkpoints kept.
+            "keep": 2,
+            "wandb": False,
+        }
+    )

@@ -1,0 +1,70 @@
+"""A small dual encoder on OpenMoji, from random weights, on two CPU cores.
+
+    mmjax data get openmoji
+    mmjax train --config=configs/quickstart.py --workdir=runs/quickstart
+
+Hardware: 2 CPU cores. The argument "debug" trains a smaller one on drawings for seconds.
+"""
+
+from base import get_config as base
+from ml_collections import ConfigDict
+
+SIZE, LENGTH, VOCAB = 32, 16, 2048
+GROUPS = ["smiley", "person", "animal or plant", "food or drink", "place or vehicle", "activity", "object", "symbol", "flag"]
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """arg: "" or "debug"."""
+    if arg not in ("", "debug"):
+        raise ValueError(f"unknown argument {arg!r}; it takes: debug")
+    c = base()
+    c.steps, c.batch_size, c.log_every, c.save_every = 1000, 128, 25, 250
+    tokenise = {"name": "tokenise", "tokenizer": "openmoji", "length": LENGTH, "bos": None, "eos": None}
+    c.data.sources = [{"source": {"name": "tfds", "dataset": "openmoji", "split": "train", "cache": True}, "weight": 1.0}]
+    c.data.transforms = [{"name": "decode"}, {"name": "random_shift", "pixels": 4, "size": SIZE}, tokenise]
+    c.batch = {"image": [[SIZE, SIZE, 3], "uint8"], "text": [[LENGTH], "int32"], "group": [[], "int32"]}
+    c.model = {
+        "name": "dual_encoder",
+        "dim": 256,
+        "image": {"name": "resnet", "stages": [1, 1, 1, 1], "widths": [32, 64, 128, 256], "block": "basic",
+                  "norm": "group", "groups": 8, "stem": "small", "stem_width": 32},
+        "text": {"name": "text_transformer", "vocab": VOCAB, "length": LENGTH, "width": 256, "depth": 0, "heads": 4, "mlp": 1024,
+                 "pool": "mean", "pad_id": 0, "positions": "none"},
+    }  # fmt: skip
+    c.task = {"name": "contrastive", "loss": {"name": "softmax"}, "pixels": "siglip"}
+    c.optim.lr, c.optim.weight_decay = 2e-3, 0.2
+    c.optim.schedule = {"name": "cosine", "warmup": 50}
+    evaluation = {"name": "tfds", "dataset": "openmoji", "cache": True}
+    c.eval.transforms = [{"name": "decode"}, {"name": "resize", "size": SIZE}, tokenise]
+    c.eval.batch_size = 128
+    c.eval.sets = [
+        {"name": "retrieval", "set": split, "source": {**evaluation, "split": split}}
+        for split in ("heldout_pairs", "unseen_concepts")
+    ] + [
+        {
+            "name": "zeroshot",
+            "set": "heldout_pairs",
+            "source": {**evaluation, "split": "heldout_pairs"},
+            "classes": GROUPS,
+            "templates": ["{}", "a drawing of a {}", "an emoji of a {}"],
+        }
+    ]
+    return debug(c) if arg == "debug" else c
+
+
+def debug(c: ConfigDict) -> ConfigDict:
+    """The same in seconds, on drawings that need no download."""
+    c.steps, c.batch_size, c.log_every, c.save_every, c.eval.batch_size = 20, 32, 5, 10, 32
+    c.data.sources = [{"source": {"name": "synthetic", "n": 512, "size": 48}, "weight": 1.0}]
+    for transform in (c.data.transforms[-1], c.eval.transforms[-1]):
+        transform["tokenizer"] = "bytes"
+        transform["length"] = 40
+    c.batch.text = [[40], "int32"]
+    c.model.dim = 32
+    c.model.image.update({"widths": [8, 8, 16, 16], "stem_width": 8, "groups": 4})
+    c.model.text.update({"vocab": 259, "length": 40, "width": 32})
+    c.optim.schedule.warmup = 2
+    for spec in c.eval.sets:
+        spec["source"] = {"name": "synthetic", "n": 64, "size": 48, "seed": 1}
+    c.eval.sets[-1].update({"classes": ["circle", "square", "triangle", "ring"], "templates": ["a {}"]})
+    return c

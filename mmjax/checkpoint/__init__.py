@@ -1,0 +1,1 @@
+"""Checkpoints: named plain dicts in Orbax, restored onto any mesh."""

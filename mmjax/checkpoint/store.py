@@ -1,0 +1,149 @@
+"""The wall around Orbax.
+
+A checkpoint has two items: `state` {step, params, stats, ema, opt, extra, guard}, nested dicts of arrays by path, and
+`meta` {config, seed, versions, tokenizer, preprocessing}, json. Nothing in it knows of NNX or optax classes. Writing is
+asynchronous; a step counts as saved once Orbax has put its commit mark, so a kill at any moment leaves the last complete
+one usable.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from etils import epath
+
+from mmjax.core import tree
+from mmjax.core.errors import UserError
+
+
+class Store:
+    """The checkpoints of one workdir, `WORKDIR/checkpoints/<step>`."""
+
+    def __init__(self, workdir: str, keep: int = 2):
+        self.folder = epath.Path(workdir).absolute() / "checkpoints"
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, enable_async_checkpointing=True)
+        self._manager = ocp.CheckpointManager(self.folder, options=options)
+
+    def latest(self) -> int | None:
+        """The newest complete step, or None."""
+        return self._manager.latest_step()
+
+    def save(self, step: int, state: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
+        """Starts writing; returns once the arrays are copied off the device. An error of the last write is raised here."""
+        if step in self._manager.all_steps():
+            return
+        items = ocp.args.Composite(state=ocp.args.StandardSave(_plain(state)), meta=ocp.args.JsonSave(dict(meta)))
+        self._manager.save(step, args=items)
+
+    def restore(self, step: int, like: Any, shardings: Any) -> Any:
+        """The state of `step` in the structure, dtypes and shardings asked for, whatever mesh wrote it.
+
+        Raises:
+          UserError: leaves are missing, superfluous or of another shape; they are listed.
+        """
+        return restore(self.folder / str(step), like, shardings)
+
+    def close(self) -> None:
+        """Waits for the write in progress; raises its error."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+
+def find(checkpoint: str) -> Path:
+    """The folder of one checkpoint: a workdir's newest, or `checkpoints/<step>` itself.
+
+    Raises:
+      UserError: there is none.
+    """
+    given = epath.Path(checkpoint).absolute()
+    if (given / "state").exists() and (given / "meta").exists():
+        return given
+    for folder in (given / "checkpoints", given):
+        if folder.is_dir():
+            steps = sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit() and (p / "state").exists())
+            if steps:
+                return folder / str(steps[-1])
+    raise UserError(f"--checkpoint: no checkpoint in {checkpoint!r}: give a workdir of mmjax train, or its checkpoints/<step>")
+
+
+def meta(folder: Path) -> dict[str, Any]:
+    """The json item of one checkpoint."""
+    with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
+        return reader.restore(folder / "meta")
+
+
+def restore(folder: Path, like: Any, shardings: Any, parts: Iterable[str] | None = None) -> Any:
+    """Restores a checkpoint's state, or only some top-level `parts` of it, in the structure of `like`.
+
+    Args:
+      folder: from `find`.
+      like: shapes and dtypes wanted.
+      shardings: in the structure of `like`.
+      parts: names such as "params"; None means all of `like` and nothing beside it.
+    """
+    with ocp.StandardCheckpointer() as reader:
+        stored = tree.flatten(reader.metadata(folder / "state").item_metadata.tree)
+        wanted = tree.flatten(like)
+        compare(stored, wanted, str(folder), parts)
+        places = tree.flatten(shardings)
+        target = {
+            path: jax.ShapeDtypeStruct(leaf.shape, wanted[path].dtype, sharding=places[path])
+            if path in wanted
+            else ocp.PLACEHOLDER
+            for path, leaf in stored.items()
+        }
+        found = _restore(folder / "state", target)
+    return tree.map_with_path(lambda path, _: found[path], like)
+
+
+def compare(stored: Mapping[str, Any], wanted: Mapping[str, Any], where: str, parts: Iterable[str] | None = None) -> None:
+    """Raises UserError with the lists unless both have the same leaves of the same shapes."""
+    if parts is not None:
+        stored = {path: leaf for path, leaf in stored.items() if path.split("/")[0] in set(parts)}
+    missing = [path for path in wanted if path not in stored]
+    extra = [path for path in stored if path not in wanted]
+    shapes = [
+        f"{path} {tuple(stored[path].shape)} there, {tuple(leaf.shape)} here"
+        for path, leaf in wanted.items()
+        if path in stored and tuple(stored[path].shape) != tuple(leaf.shape)
+    ]
+    lines = [
+        f"{len(names)} {what}: {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}"
+        for names, what in ((missing, "missing"), (extra, "superfluous"), (shapes, "of another shape"))
+        if names
+    ]
+    if lines:
+        raise UserError(f"checkpoint {where} does not fit this config; " + "; ".join(lines))
+
+
+def write_config(workdir: str, config: Mapping[str, Any]) -> None:
+    """Writes `WORKDIR/config.json` at once or not at all."""
+    write_json(epath.Path(workdir) / "config.json", config)
+
+
+def write_json(path: Any, value: Any) -> None:
+    """Writes json beside `path` and renames: a reader never sees half a file."""
+    path = epath.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.parent / f".{path.name}.draft"
+    draft.write_text(json.dumps(value, indent=2) + "\n")
+    draft.rename(path)
+
+
+def _plain(state: Any) -> dict[str, Any]:
+    return tree.unflatten(tree.flatten(state))
+
+
+def _restore(folder: Path, target: dict[str, Any]) -> dict[str, Any]:
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+        nested = tree.unflatten(target)
+        args = jax.tree.map(
+            lambda x: ocp.ArrayRestoreArgs(dtype=x.dtype, sharding=x.sharding, global_shape=x.shape)
+            if isinstance(x, jax.ShapeDtypeStruct)
+            else ocp.RestoreArgs(),
+            nested,
+        )
+        return tree.flatten(reader.restore(folder, args=ocp.args.PyTreeRestore(item=nested, restore_args=args)))

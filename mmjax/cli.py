@@ -1,0 +1,258 @@
+"""The command line: wires the rooms together.
+
+mmjax train    --config=FILE.py[:arg] --workdir=DIR [--config.a.b=value ...]
+mmjax evaluate --checkpoint=DIR [--config.a.b=value ...]
+mmjax check    --config=FILE.py[:arg] [--devices=N] [--sheet=FILE.png] [--config.a.b=value ...]
+mmjax data     list | get NAME
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmjax.core.config import load, plain
+from mmjax.core.errors import UserError
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs one command and exits: 0 done, 2 bad input (one to three lines), 143 stopped by SIGTERM with all saved."""
+    args = _parser().parse_args(_join_overrides(sys.argv[1:] if argv is None else list(argv)))
+    try:
+        args.run(args)
+    except UserError as error:
+        if args.debug:
+            raise
+        _end(f"mmjax {args.verb}: {error}", 2)
+    except KeyboardInterrupt:
+        _end("interrupted", 130)
+    except Exception as error:
+        if type(error).__name__ == "Interrupted":  # train's; jax is imported only by the verbs that need it
+            _end(str(error), 143)
+        if args.debug:
+            raise
+        _end(f"mmjax {args.verb}: {type(error).__name__}: {error}\n(add --debug for the traceback)", 1)
+
+
+def train(args: argparse.Namespace) -> None:
+    """Trains, resumes, or finds the work done; then writes the report."""
+    config = plain(load(args.config, args.overrides))
+    _start_jax()
+    from mmjax.sharding import processes
+    from mmjax.train import loop
+
+    print(processes.table(), file=sys.stderr)
+    run = loop.setup(config, args.workdir)
+    suite = _suite(run)
+    results = loop.finished(run)
+    if results is None:
+        results = loop.train(run, suite, _travels(config))
+        _report(args.workdir, suite, results)
+    else:
+        print(f"already trained to step {config['steps']}; --config.steps=N goes on from there", file=sys.stderr)
+    _print_results(args.workdir, results)
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Evaluates a checkpoint with the config that it carries; rewrites results.json and the report beside it."""
+    _start_jax()
+    import jax
+
+    from mmjax.checkpoint import store
+    from mmjax.sharding import mesh as meshes
+    from mmjax.train import loop
+
+    folder = store.find(args.checkpoint)
+    meta = store.meta(folder)
+    config = _with_overrides(meta["config"], args.overrides)
+    workdir = str(folder.parent.parent)
+    _use_tokenizer(config, meta["tokenizer"], workdir)
+    plan = loop.plan(config, meshes.make(config["mesh"]))
+    wanted = "ema" if config["eval"]["params"] == "ema" else "params"
+    like, places = ({k: tree[k] for k in (wanted, "stats")} for tree in (plan.abstract(), plan.shardings()))
+    state = store.restore(folder, like, places, parts=(wanted, "stats"))
+    suite = _make_suite(config, plan)
+    step = int(folder.name)
+    results = suite(state[wanted], state["stats"], step)
+    results |= {"step": step, "train_seconds": meta["train_seconds"], "seed": meta["seed"]}
+    if jax.process_index() == 0:
+        store.write_json(f"{workdir}/results.json", results)
+    _report(workdir, suite, results)
+    _print_results(workdir, results)
+
+
+def check(args: argparse.Namespace) -> None:
+    """Prints what a config makes: the parameter table, bytes a device, flops; and, with data at hand, one batch."""
+    config = plain(load(args.config, args.overrides))
+    _start_jax()
+    import jax
+
+    from mmjax.evaluators import suite
+    from mmjax.plan.check import describe
+    from mmjax.sharding import mesh as meshes
+
+    suite.check(config)
+    count = args.devices or jax.device_count()
+    print(describe(config, meshes.abstract(config["mesh"], count)))
+    _check_data(config, args.sheet)
+
+
+def data(args: argparse.Namespace) -> None:
+    """Lists the shipped data sets, or prepares one."""
+    from mmjax.data import builders
+
+    if args.what == "list":
+        print(builders.table())
+    else:
+        print(builders.prepare(args.dataset))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="mmjax", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--debug", action="store_true", help="show tracebacks")
+    settings = argparse.ArgumentParser(add_help=False)
+    settings.add_argument("--set", dest="overrides", action="append", default=[], help=argparse.SUPPRESS)
+
+    verb = verbs.add_parser("train", parents=[common, settings], help=train.__doc__)
+    verb.add_argument("--config", required=True, help="FILE.py or FILE.py:arg; --config.a.b=value changes a setting")
+    verb.add_argument("--workdir", required=True, help="where checkpoints, metrics and the report go; the same resumes")
+    verb.set_defaults(run=train)
+
+    verb = verbs.add_parser("evaluate", parents=[common, settings], help=evaluate.__doc__)
+    verb.add_argument("--checkpoint", required=True, help="a workdir (its newest checkpoint) or its checkpoints/STEP")
+    verb.set_defaults(run=evaluate)
+
+    verb = verbs.add_parser("check", parents=[common, settings], help=check.__doc__)
+    verb.add_argument("--config", required=True)
+    verb.add_argument("--devices", type=int, help="lay the mesh over so many devices that need not be here")
+    verb.add_argument("--sheet", default="check.png", help="where the contact sheet of one batch goes")
+    verb.set_defaults(run=check)
+
+    verb = verbs.add_parser("data", parents=[common], help=data.__doc__)
+    what = verb.add_subparsers(dest="what", required=True, metavar="list|get")
+    what.add_parser("list", help="shipped data sets", parents=[common])
+    get = what.add_parser("get", help="prepare a shipped data set", parents=[common])
+    get.add_argument("dataset")
+    verb.set_defaults(run=data)
+    return parser
+
+
+def _join_overrides(argv: list[str]) -> list[str]:
+    """--config.a.b=value -> --set=a.b=value, which argparse can hold."""
+    joined, words = [], iter(argv)
+    for word in words:
+        if word.startswith("--config."):
+            if "=" not in word:
+                word = f"{word}={next(words, '')}"
+            word = f"--set={word.removeprefix('--config.')}"
+        joined.append(word)
+    return joined
+
+
+def _with_overrides(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    from ml_collections import ConfigDict
+
+    from mmjax.core.config import override
+
+    return plain(override(ConfigDict(config), overrides))
+
+
+def _start_jax() -> None:
+    """Joins other processes, keeps compiled programs between runs, and quiets what users cannot act on."""
+    import absl.logging
+    import jax
+
+    from mmjax.sharding import processes
+
+    absl.logging.set_verbosity(absl.logging.ERROR)
+    cache = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(Path("~/.cache/mmjax/xla").expanduser())
+    jax.config.update("jax_compilation_cache_dir", cache)
+    processes.connect()
+
+
+def _suite(run: Any) -> Any:
+    return _make_suite(run.config, run.plan)
+
+
+def _make_suite(config: dict[str, Any], plan: Any) -> Any:
+    from mmjax.evaluators.suite import Suite
+
+    return Suite(config, plan.model, plan.task, plan.mesh)
+
+
+def _travels(config: dict[str, Any]) -> dict[str, Any]:
+    """What a checkpoint carries so that its user's preprocessing cannot differ from its training's."""
+    from mmjax.data.transforms import tokenizer_json
+
+    names = [t["tokenizer"] for t in config["eval"]["transforms"] if t["name"] == "tokenise"]
+    return {
+        "tokenizer": tokenizer_json(names[0]) if names else None,
+        "preprocessing": {"transforms": config["eval"]["transforms"], "pixels": config["task"].get("pixels")},
+    }
+
+
+def _use_tokenizer(config: dict[str, Any], tokenizer: str | None, workdir: str) -> None:
+    """Points the evaluation's tokenise at the tokenizer that the checkpoint carries."""
+    if tokenizer is None:
+        return
+    path = Path(workdir) / "tokenizer.json"
+    path.write_text(tokenizer)
+    for transform in config["eval"]["transforms"]:
+        if transform["name"] == "tokenise":
+            transform["tokenizer"] = str(path)
+
+
+def _report(workdir: str, suite: Any, results: dict[str, Any]) -> None:
+    import jax
+
+    from mmjax.report.page import write
+    from mmjax.report.pictures import Gallery
+    from mmjax.sharding import processes
+    from mmjax.train.loop import versions
+
+    if jax.process_index() == 0:
+        about = {"device": processes.table(), "seed": str(results["seed"]), **versions()}
+        write(workdir, [Gallery(**found) for found in suite.galleries()], Path(workdir).absolute().name, about)
+
+
+def _print_results(workdir: str, results: dict[str, Any]) -> None:
+    for name, scores in results.items():
+        if isinstance(scores, dict):
+            print(f"\n{name} ({scores.get('candidates', '')} candidates)")
+            for key, value in scores.items():
+                if key != "candidates":
+                    print(f"  {key:24} {value:.4f}" if isinstance(value, float) else f"  {key:24} {value}")
+    print(f"\ntrained for {results['train_seconds']:.0f} s; results: {workdir}/results.json; report: {workdir}/report.html")
+
+
+def _check_data(config: dict[str, Any], sheet: str) -> None:
+    from mmjax.data.rows import split
+    from mmjax.data.stream import Stream
+    from mmjax.report.sheet import contact_sheet
+    from mmjax.tasks import build as tasks
+
+    try:
+        stream = Stream(**config["data"], batch_size=config["batch_size"], seed=config["seed"])
+    except UserError as error:
+        print(f"\nno data to look at: {error}")
+        return
+    rows, strings = split(stream.batch_at(0))
+    tasks.check_batch(config, rows)
+    print("\nbatch 0:")
+    for name, value in rows.items():
+        print(f"  {name:8} {str(value.shape):20} {value.dtype!s:8} from {value.min()} to {value.max()}")
+    for i in range(min(3, len(strings["id"]))):
+        print(f"  {strings['id'][i]}: {strings['caption'][i]!r}" + (f" -> {rows['text'][i].tolist()}" if "text" in rows else ""))
+    if "image" in rows:
+        contact_sheet(list(rows["image"][:36]), strings["caption"][:36].tolist()).save(sheet)
+        print(f"  contact sheet: {sheet}")
+
+
+def _end(line: str, status: int) -> None:
+    print(line, file=sys.stderr, flush=True)
+    sys.exit(status)

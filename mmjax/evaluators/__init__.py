@@ -1,0 +1,6 @@
+"""Evaluators: (params, stats, step) -> {set: {metric: value}}, each compiled once and used again at every call."""
+
+from mmjax.evaluators.retrieval import Retrieval
+from mmjax.evaluators.zeroshot import ZeroShot
+
+EVALUATORS = {"retrieval": Retrieval, "zeroshot": ZeroShot}

@@ -1,0 +1,73 @@
+"""Image-text retrieval over one set of pairs, both ways."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jax.sharding import Mesh
+
+from mmjax.core.module import Model
+from mmjax.data.rows import split
+from mmjax.data.stream import Epoch, epoch
+from mmjax.evaluators.embed import Embedder, gather, hosts
+from mmjax.metrics import retrieval
+from mmjax.tasks.task import Task
+
+# Pairs of the similarity matrix in the report: as many as can be told apart on a page.
+MATRIX = 40
+
+
+class Retrieval:
+    """R@1/5/10, median rank and precision at k, text to image and image to text; candidates are the set itself.
+
+    Pairs of the same group are positives of each other.
+
+    Args:
+      set: the name under which results are filed.
+      source: a row of data.sources.SOURCES; its records are pairs.
+    """
+
+    def __init__(self, model: Model, task: Task, mesh: Mesh, common: Mapping[str, Any], *, set: str, source: dict):
+        self._epoch = epoch(source, common["transforms"], common["batch_size"], **hosts())
+        self._image, self._text = Embedder(model, task.image, mesh), Embedder(model, task.text, mesh)
+        self.set = set
+        self.found: dict[str, Any] | None = None
+
+    def __call__(self, params: dict, stats: dict, step: int) -> dict[str, dict[str, float]]:
+        """{set: {"t2i/R@1": ..., ..., "candidates": n}}."""
+        batches = [split(rows)[0] for rows in self._epoch]
+        images, texts = self._image(params, stats, batches), self._text(params, stats, batches)
+        group = gather(batches, "group").astype(np.int64)
+        ways = {"t2i": retrieval.ranks(texts, images, group, group), "i2t": retrieval.ranks(images, texts, group, group)}
+        few = np.linspace(0, len(group) - 1, min(MATRIX, len(group))).astype(int)
+        readable = np.flatnonzero(np.concatenate([rows["mask"] for rows in batches]))
+        self.found = {**ways, "group": group, "few": few, "similarity": texts[few] @ images[few].T, "readable": readable}
+        scores = {f"{way}/{name}": value for way, ranking in ways.items() for name, value in retrieval.scores(ranking).items()}
+        return {self.set: scores | {"candidates": len(group)}}
+
+    def gallery(self) -> dict[str, Any]:
+        """What the last call found, for the report: field names of report's Gallery. Pictures are read when looked at."""
+        found = self.found
+        return {
+            "name": self.set,
+            "images": _Field(self._epoch, found["readable"], "image"),
+            "texts": _Field(self._epoch, found["readable"], "caption"),
+            "groups": found["group"],
+            **{f"{way}_top": found[way].top[:, :5] for way in ("t2i", "i2t")},
+            **{f"{way}_rank": found[way].rank for way in ("t2i", "i2t")},
+            "similarity": found["similarity"],
+            "similarity_index": found["few"],
+        }
+
+
+class _Field(Sequence):
+    """One field of the set's records, read when it is asked for: a set need not fit into memory to be looked at."""
+
+    def __init__(self, records: Epoch, readable: np.ndarray, name: str):
+        self._records, self._readable, self._name = records, readable, name
+
+    def __len__(self) -> int:
+        return len(self._readable)
+
+    def __getitem__(self, index: int) -> Any:
+        return self._records.row(int(self._readable[index]))[self._name]

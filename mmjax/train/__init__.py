@@ -1,0 +1,1 @@
+"""One sharded loop for every task."""

@@ -1,0 +1,305 @@
+"""The loop: every task, every mesh."""
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+from jax.sharding import Mesh
+
+import mmjax
+from mmjax.checkpoint import store
+from mmjax.core import flops
+from mmjax.core.config import differences
+from mmjax.core.errors import UserError
+from mmjax.data.rows import BrokenCount, split
+from mmjax.data.stream import Stream
+from mmjax.sharding import mesh as meshes
+from mmjax.sharding import place
+from mmjax.tasks import build as tasks
+from mmjax.train import state as states
+from mmjax.train import step as steps
+from mmjax.train.log import Log, Progress
+from mmjax.train.peaks import PEAK
+
+# (params, stats, step) -> {set: {metric: value}}
+Evaluate = Callable[[dict, dict, int], dict[str, dict[str, float]]]
+
+
+class Interrupted(Exception):
+    """SIGTERM came; the state of the last step is saved. The command line exits with 143, as a shell expects."""
+
+
+@dataclasses.dataclass
+class Run:
+    """A run as it stands: what `setup` made of a config."""
+
+    config: dict[str, Any]
+    workdir: str
+    plan: states.Plan
+    stream: Stream
+
+
+def setup(config: dict[str, Any], workdir: str) -> Run:
+    """Builds all of a run but its arrays, and checks it against what the workdir already holds.
+
+    Raises:
+      UserError: before any compilation, for whatever in the config cannot work.
+    """
+    mesh = meshes.make(config["mesh"])
+    meshes.check_batch(config["batch_size"], mesh.shape, jax.process_count())
+    static = plan(config, mesh)
+    _same_run(config, workdir)
+    stream = Stream(
+        **config["data"],
+        batch_size=config["batch_size"],
+        seed=config["seed"],
+        host=jax.process_index(),
+        hosts=jax.process_count(),
+    )
+    tasks.check_batch(config, split(stream.batch_at(0))[0])
+    return Run(config, workdir, static, stream)
+
+
+def plan(config: dict[str, Any], mesh: Mesh) -> states.Plan:
+    """What the step is compiled from: model, task, optimizer and placements, all checked, no array made.
+
+    Raises:
+      UserError: a part that the tables do not know, a rule that covers nothing, a split that does not divide.
+    """
+    tasks.check(config)
+    model, task = tasks.build(config)
+    made = states.plan(config, model, task, mesh)
+    made.placements()
+    return made
+
+
+def finished(run: Run) -> dict[str, Any] | None:
+    """results.json of a run that has reached its last step and been evaluated there; otherwise None."""
+    path = epath.Path(run.workdir) / "results.json"
+    if not path.exists():
+        return None
+    results = json.loads(path.read_text())
+    return results if results.get("step") == run.config["steps"] else None
+
+
+def train(run: Run, evaluate: Evaluate, meta: Mapping[str, Any], show: bool = True) -> dict[str, Any]:
+    """Trains to the last step, or resumes there.
+
+    Args:
+      run: from `setup`.
+      evaluate: called at `config.eval.every` and at the end.
+      meta: what travels in each checkpoint beside the state (tokenizer, preprocessing).
+      show: whether to print progress.
+
+    Returns:
+      results.json's content.
+
+    Raises:
+      Interrupted: after SIGTERM, once the checkpoint is complete.
+      UserError: the loss is not finite, or too many records are broken.
+    """
+    return _Loop(run, evaluate, meta, show).run()
+
+
+class _Loop:
+    def __init__(self, run: Run, evaluate: Evaluate, meta: Mapping[str, Any], show: bool):
+        self.config, self.plan, self.stream = run.config, run.plan, run.stream
+        self.workdir, self.evaluate = run.workdir, evaluate
+        self.meta = dict(meta) | {"config": run.config, "seed": run.config["seed"], "versions": versions()}
+        self.main = jax.process_index() == 0
+        self.store = store.Store(run.workdir, keep=run.config["keep"])
+        self.window: list[dict[str, jax.Array]] = []
+        self.broken = BrokenCount(run.stream.max_broken)
+        self.seconds = 0.0
+        self.show = show and self.main
+        self.results: dict[str, Any] = {}
+
+    def run(self) -> dict[str, Any]:
+        total = self.config["steps"]
+        self.state, start = self._start()
+        store.write_config(self.workdir, self.config) if self.main else None
+        self.log = Log(self.workdir, self.config) if self.main else None
+        self.progress = Progress(total, start, self.show)
+        try:
+            with _sigterm() as stop:
+                self._steps(start, total, stop)
+            self._save(total)
+            self._evaluate(total)
+        finally:
+            self.progress.close()
+            self.store.close()
+            if self.log:
+                self.log.close()
+        return self.results
+
+    def _start(self) -> tuple[states.State, int]:
+        """The state to go on from, and its step."""
+        latest = self.store.latest()
+        if latest is None:
+            return self.plan.make(), 0
+        if self.show:
+            print(f"resuming from step {latest} in {self.workdir}", file=sys.stderr)
+        self.seconds = store.meta(self.store.folder / str(latest))["train_seconds"]
+        return self.store.restore(latest, self.plan.abstract(), self.plan.shardings()), latest
+
+    def _steps(self, start: int, total: int, stop: list) -> None:
+        if start >= total:
+            return
+        config, self.began = self.config, time.monotonic()
+        one = steps.compiled(self.plan)
+        self.flops = model_flops(config, self.plan)
+        batches = place.Ahead(self.stream.batches(start), lambda item: _placed(item, self.plan.mesh))
+        self.mark, self.waited = time.monotonic(), 0.0
+        try:
+            items = iter(batches)
+            for step in range(start, total):
+                before = time.monotonic()
+                rows, broken = next(items)
+                self.waited += time.monotonic() - before
+                if self.broken.add(broken):
+                    self.progress.say(f"replaced unreadable records: {'; '.join(filter(None, broken.tolist()))}")
+                self.state, measures = one(self.state, rows)
+                self.window.append(measures)
+                done = step + 1
+                if done % config["log_every"] == 0 or done == total:
+                    self._log(done)
+                if _agreed(bool(stop)) if done % config["log_every"] == 0 or jax.process_count() == 1 else False:
+                    self._save(done)
+                    self.store.close()
+                    raise Interrupted(f"stopped by SIGTERM after step {done}, which is saved: the same command resumes")
+                if done % config["save_every"] == 0 and done < total:
+                    self._save(done)
+                if config["eval"]["every"] and done % config["eval"]["every"] == 0 and done < total:
+                    self._evaluate(done)
+        finally:
+            self.seconds += time.monotonic() - self.began
+            batches.close()
+
+    def _log(self, done: int) -> None:
+        window, self.window = jax.device_get(self.window), []
+        self._check_guard()
+        now = time.monotonic()
+        span, n = now - self.mark, len(window)
+        sums = {name: sum(w[name] for w in window) for name in window[0]}
+        scalars = {name: float(value) / n for name, value in sums.items() if np.ndim(value) == 0}
+        terms = {name.removeprefix("terms/"): float(pair[0] / pair[1]) for name, pair in sums.items() if np.ndim(pair)}
+        weights = self.plan.task.weights
+        scalars |= {f"loss/{name}" if name in weights else name: value for name, value in terms.items()}
+        speed = n * self.config["batch_size"] / span
+        scalars |= {
+            "learning_rate": float(self.plan.rate(done - 1)),
+            "examples_per_s": speed,
+            "examples_per_s_chip": speed / self.plan.mesh.size,
+            "data_wait": self.waited / span,
+            "broken_records": float(self.broken.total),
+            "bad_steps": float(jax.device_get(self.state["guard"]["bad_steps"])),
+        }
+        peak = PEAK.get(jax.devices()[0].device_kind)
+        if peak:
+            scalars["mfu"] = self.flops * n / span / (peak * self.plan.mesh.size)
+        self.mark, self.waited = now, 0.0
+        self.progress.to(done, scalars)
+        if self.log:
+            self.log.write(done, scalars)
+
+    def _save(self, done: int) -> None:
+        """Saves unless the state is that of a run gone bad."""
+        self._check_guard()
+        if self.store.latest() == done:
+            return
+        spent = self.seconds + (time.monotonic() - self.began if hasattr(self, "began") else 0.0)
+        self.store.save(done, self.state, self.meta | {"train_seconds": spent})
+
+    def _check_guard(self) -> None:
+        first = int(jax.device_get(self.state["guard"]["first_bad_step"]))
+        if first < 0 or self.plan.bad_steps == "skip":
+            return
+        ids = ", ".join(map(str, self.stream.batch_at(first)["id"][:8]))
+        good = self.store.latest()
+        raise UserError(
+            f"the loss or a gradient is not finite at step {first} (counted from 0); its examples begin with {ids}.\n"
+            f"The last good checkpoint is {f'step {good}' if good is not None else 'none yet'}; nothing after step {first} was "
+            f"applied.\nLower optim.lr, set optim.clip, or pass over such steps with --config.bad_steps=skip."
+        )
+
+    def _evaluate(self, done: int) -> None:
+        before = time.monotonic()
+        params = self.state["ema"] if self.config["eval"]["params"] == "ema" else self.state["params"]
+        sets = self.evaluate(params, self.state["stats"], done)
+        if self.log and sets:
+            self.log.write(done, {f"{name}/{key}": float(v) for name, found in sets.items() for key, v in found.items()})
+        self.results = sets | {"step": done, "train_seconds": round(self.seconds, 1), "seed": self.config["seed"]}
+        if done < self.config["steps"]:  # evaluations are no training time
+            self.began += time.monotonic() - before
+            self.mark += time.monotonic() - before
+        elif self.main:
+            store.write_json(f"{self.workdir}/results.json", self.results)
+
+
+def model_flops(config: Mapping[str, Any], plan: states.Plan) -> int:
+    """Operations of one training step, forward and backward, without what remat computes again."""
+    if config["remat"] != "none":
+        model, task = tasks.build({**config, "remat": "none"})
+        plan = dataclasses.replace(plan, model=model.freeze(plan.frozen), task=task)
+    rows = tasks.abstract_batch(config)
+    return flops.count(lambda state, rows: steps.gradients(plan, state, rows)[3], plan.abstract(), rows)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a run's numbers."""
+    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+    found = {name: importlib.metadata.version(name) for name in names}
+    return {"mmjax": mmjax.__version__, "python": sys.version.split()[0], **found}
+
+
+def _same_run(config: Mapping[str, Any], workdir: str) -> None:
+    """Refuses a workdir whose model is another; says aloud what else changed."""
+    path = epath.Path(workdir) / "config.json"
+    if not path.exists():
+        return
+    old = json.loads(path.read_text())
+    lines = differences(old, json.loads(json.dumps(config)))
+    if model := [line for line in lines if line.startswith("model.")]:
+        raise UserError(
+            f"{workdir} holds a run with another model; " + "; ".join(model[:6]) + ".\nGive another --workdir, or the old settings."
+        )
+    for line in lines:
+        print(f"resuming with a changed config: {line}", file=sys.stderr)
+
+
+def _placed(item: tuple[int, dict[str, np.ndarray]], mesh: Mesh):
+    rows, strings = split(item[1])
+    return place.batch(rows, mesh), strings["broken"]
+
+
+def _agreed(stop: bool) -> bool:
+    """Whether any process was told to stop: all must save together."""
+    if jax.process_count() == 1:
+        return stop
+    from jax.experimental import multihost_utils
+
+    return bool(np.any(multihost_utils.process_allgather(np.asarray(stop))))
+
+
+@contextlib.contextmanager
+def _sigterm():
+    """Collects SIGTERM in the list that it yields, so that the loop may finish its step and save."""
+    seen: list[int] = []
+    try:
+        old = signal.signal(signal.SIGTERM, lambda number, _: seen.append(number))
+    except ValueError:  # not the main thread: the caller handles signals
+        yield seen
+        return
+    try:
+        yield seen
+    finally:
+        signal.signal(signal.SIGTERM, old)

@@ -1,0 +1,115 @@
+"""Optimizers and schedules from optax, with per-leaf multipliers by ordered path rules."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from mmjax.core import registry, tree
+
+# Biases, norms' scales, positions, class tokens, probes and the temperature are not decayed (CLIP and SigLIP alike).
+NO_DECAY = [[".*(bias|scale|positions|class_token|probe)", 0.0], [".*", 1.0]]
+
+
+def schedule(spec: Mapping[str, Any], lr: float, steps: int) -> optax.Schedule:
+    """Learning rate by step: {"name": "cosine" | "rsqrt" | "constant", "warmup": steps, ...}."""
+    return registry.build(SCHEDULES, spec, lr, steps, where="optim.schedule")
+
+
+def cosine(lr: float, steps: int, *, warmup: int = 0, end: float = 0.0) -> optax.Schedule:
+    """Linear warm-up to `lr`, then a half cosine to `end` x lr at the last step."""
+    return optax.warmup_cosine_decay_schedule(0.0 if warmup else lr, lr, warmup, max(steps, warmup + 1), end * lr)
+
+
+def rsqrt(lr: float, steps: int, *, warmup: int = 0, timescale: int = 10_000, cooldown: int = 0) -> optax.Schedule:
+    """Linear warm-up, lr * sqrt(timescale / (timescale + steps since warm-up)), and a linear cool-down to 0.
+
+    (Scaling Vision Transformers, arXiv 2106.04560, section 3.5.)
+    """
+    def at(step):
+        rate = lr * jnp.sqrt(timescale / (timescale + jnp.maximum(step - warmup, 0)))
+        if warmup:
+            rate *= jnp.minimum(1.0, step / warmup)
+        if cooldown:
+            rate *= jnp.clip((steps - step) / cooldown, 0.0, 1.0)
+        return rate
+
+    return at
+
+
+def constant(lr: float, steps: int, *, warmup: int = 0) -> optax.Schedule:
+    """Linear warm-up, then `lr`."""
+    return optax.linear_schedule(0.0, lr, warmup) if warmup else optax.constant_schedule(lr)
+
+
+SCHEDULES = {"cosine": cosine, "rsqrt": rsqrt, "constant": constant}
+
+
+def adamw(*, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, mu_dtype: str | None = None):
+    """Adam's direction (decoupled decay is added by `make`)."""
+    return optax.scale_by_adam(b1=b1, b2=b2, eps=eps, mu_dtype=mu_dtype)
+
+
+def lion(*, b1: float = 0.9, b2: float = 0.99, mu_dtype: str | None = None):
+    """Lion's sign update (arXiv 2302.06675)."""
+    return optax.scale_by_lion(b1=b1, b2=b2, mu_dtype=mu_dtype)
+
+
+def adafactor(*, decay: float = 0.8, clip: float = 1.0, momentum: float | None = None, min_dim_size: int = 128):
+    """Adafactor's factored second moment with update clipping (arXiv 1804.04235); momentum, where given, in bf16."""
+    parts = [
+        optax.scale_by_factored_rms(decay_rate=decay, min_dim_size_to_factor=min_dim_size),
+        optax.clip_by_block_rms(clip),
+    ]
+    return optax.chain(*parts, *([optax.ema(momentum, debias=False, accumulator_dtype="bfloat16")] if momentum else []))
+
+
+OPTIMIZERS = {"adamw": adamw, "lion": lion, "adafactor": adafactor}
+
+
+def make(config: Mapping[str, Any], params: Any, rate: optax.Schedule) -> optax.GradientTransformation:
+    """The transformation of `config.optim` for trainable `params` (shapes suffice).
+
+    Order: clip by global norm, the optimizer's direction, decay x decay rule, learning rate x rate rule.
+
+    Args:
+      config: {"name": ..., "clip": norm or None, "weight_decay": ..., "decay_rules": [[regex, x]], "lr_rules": [[regex, x]],
+        "lr": ..., "schedule": ..., "args": keywords of the optimizer}.
+      params: nested dict.
+      rate: learning rate by step.
+
+    Raises:
+      UserError: an unknown optimizer or keyword, or a rule that covers no leaf.
+    """
+    lr_rules, decay_rules = list(config["lr_rules"]), list(config["decay_rules"] or NO_DECAY)
+    lr = _multipliers(lr_rules, params, "optim.lr_rules", user=True)
+    decay = _multipliers(decay_rules, params, "optim.decay_rules", user=config["decay_rules"] is not None)
+    chain = [optax.clip_by_global_norm(config["clip"])] if config["clip"] else []
+    chain.append(registry.build(OPTIMIZERS, {"name": config["name"], **config["args"]}, where="optim"))
+    if config["weight_decay"]:
+        chain.append(_add_decay(config["weight_decay"], decay))
+    chain += [_scale_by_path(lr)] if lr_rules else []
+    chain.append(optax.scale_by_learning_rate(rate))
+    return optax.chain(*chain)
+
+
+def _multipliers(rules: tree.Rules, params: Any, what: str, user: bool) -> dict[str, float]:
+    return tree.resolve(rules, tree.flatten(params), what=what, default=1.0, must_hit=user)
+
+
+def _scale_by_path(by_path: dict[str, float]) -> optax.GradientTransformation:
+    def update(updates, params=None):
+        del params
+        return tree.map_with_path(lambda path, u: u * by_path[path], updates)
+
+    return optax.stateless(update)
+
+
+def _add_decay(weight: float, by_path: dict[str, float]) -> optax.GradientTransformation:
+    def update(updates, params):
+        factors = tree.map_with_path(lambda path, _: weight * by_path[path], updates)
+        return jax.tree.map(lambda u, p, f: u + f * p if f else u, updates, params, factors)
+
+    return optax.stateless(update)

@@ -1,0 +1,119 @@
+"""What a run carries from step to step, as nested dicts of arrays, and how it is made in place on a mesh."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from mmjax.core import keys, tree
+from mmjax.core.module import Model
+from mmjax.sharding import rules as storage
+from mmjax.tasks.task import Task
+from mmjax.train import optim
+
+State = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Everything static of a run: what the step is compiled from.
+
+    Attributes:
+      model, task: what is trained and on what.
+      frozen: paths of parameters that get no gradient, no moments and no update.
+      tx, rate: the optimizer over the trainable leaves and its learning rate by step.
+      ema: decay of the averaged parameters, or None.
+      seed: of every random number of the run.
+      bad_steps: "stop" or "skip": what a step whose loss or gradient is not finite leads to.
+      mesh, rules: where arrays live.
+    """
+
+    model: Model
+    task: Task
+    frozen: frozenset[str]
+    tx: optax.GradientTransformation
+    rate: optax.Schedule
+    ema: float | None
+    seed: int
+    bad_steps: str
+    mesh: Mesh
+    rules: tree.Rules
+
+    def split(self, params: dict) -> tuple[dict, dict]:
+        """(trainable, frozen) nested dicts."""
+        flat = tree.flatten(params)
+        return (
+            tree.unflatten({p: x for p, x in flat.items() if p not in self.frozen}),
+            tree.unflatten({p: x for p, x in flat.items() if p in self.frozen}),
+        )
+
+    def init(self, key: jax.Array | None = None) -> State:
+        """A fresh state; traceable, so that jit can make each leaf where it will live."""
+        params, stats = self.model.init(keys.key(self.seed, "init") if key is None else key)
+        return {
+            "step": jnp.zeros((), jnp.int32),
+            "params": params,
+            "stats": stats,
+            # A copy, not an alias: the step donates both.
+            "ema": jax.tree.map(jnp.copy, params) if self.ema else {},
+            "opt": self.tx.init(self.split(params)[0]),
+            "extra": self.task.extra(params),
+            "guard": {"first_bad_step": jnp.full((), -1, jnp.int32), "bad_steps": jnp.zeros((), jnp.int32)},
+        }
+
+    def abstract(self) -> State:
+        """Shapes and dtypes of the state."""
+        return jax.eval_shape(self.init)
+
+    def placements(self) -> dict[str, storage.Placement]:
+        """Where each leaf of the state lives, by path; one table places parameters and all that mirrors them."""
+        state = self.abstract()
+        params = storage.place(self.rules, state["params"], self.mesh)
+        result = {f"params/{path}": placed for path, placed in params.items()}
+        for part in ("stats", "ema", "opt", "extra", "guard", "step"):
+            # "step" is a leaf, whose path is empty inside its part.
+            for path, placed in storage.follow(self.rules, params, state["params"], state[part], self.mesh).items():
+                result[f"{part}/{path}".rstrip("/")] = placed
+        return result
+
+    def shardings(self) -> State:
+        """NamedShardings in the structure of the state."""
+        return storage.shardings(self.placements(), self.abstract(), self.mesh)
+
+    def make(self) -> State:
+        """A fresh state on the mesh; no leaf is ever whole on one device unless its rule says so."""
+        return jax.jit(self.init, out_shardings=self.shardings())()
+
+
+def frozen_paths(rules: tree.Rules, params: Any) -> frozenset[str]:
+    """Paths whose first matching rule says true; leaves that no rule covers are trained.
+
+    Raises:
+      UserError: a rule covers no parameter, or nothing is left to train.
+    """
+    hits = tree.resolve(rules, tree.flatten(params), what="freeze", default=False)
+    return frozenset(path for path, frozen in hits.items() if frozen)
+
+
+def plan(config: Mapping[str, Any], model: Model, task: Task, mesh: Mesh) -> Plan:
+    """The Plan of a resolved, plain config."""
+    abstract = model.abstract["params"]
+    frozen = frozen_paths(config["freeze"], abstract)
+    rate = optim.schedule(config["optim"]["schedule"], config["optim"]["lr"], config["steps"])
+    trainable = tree.unflatten({p: x for p, x in tree.flatten(abstract).items() if p not in frozen})
+    return Plan(
+        model=model.freeze(frozen),
+        task=task,
+        frozen=frozen,
+        tx=optim.make(config["optim"], trainable, rate),
+        rate=rate,
+        ema=config["optim"]["ema"],
+        seed=config["seed"],
+        bad_steps=config["bad_steps"],
+        mesh=mesh,
+        rules=config["sharding"],
+    )
