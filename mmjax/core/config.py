@@ -88,14 +88,14 @@ def _call(get_config, arg: str, path: Path) -> ConfigDict:
 
 
 def _parse(text: str) -> Any:
-    """A Python or JSON literal (1e-3, true, [1, 2], {"name": ...}); anything else is a string."""
-    words = {"true": True, "false": False, "null": None, "none": None}
-    if text.lower() in words:
-        return words[text.lower()]
+    """A Python or JSON literal (1e-3, true, null, [1, 2], {"name": ...}); anything else is a string.
+
+    So is "none", a choice of its own (remat, positions); nothing is null or None.
+    """
     for read in (ast.literal_eval, json.loads):
         try:
             return read(text)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, TypeError):  # TypeError: an unhashable key
             continue
     return text
 
@@ -146,5 +146,5 @@ def _typed(old: Any, value: Any, override: str) -> Any:
         fits = isinstance(value, type(old))
     if not fits:
         kind = "dict" if isinstance(old, ConfigDict) else type(old).__name__
-        raise UserError(f"--config.{override}: needs a {kind} such as {plain(old)!r}, not {value!r}")
+        raise UserError(f"--config.{override}: needs {'an' if kind == 'int' else 'a'} {kind} such as {plain(old)!r}, not {value!r}")
     return value

@@ -18,7 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from mmjax.core import tree
 from mmjax.core.errors import UserError
 
-# Leaves below this many elements stay whole: splitting a bias saves nothing and costs a gather.
+# Leaves with fewer elements (a layer) stay whole: splitting a bias saves nothing and costs a gather.
 SMALL = 2**14
 
 
@@ -101,7 +101,7 @@ def _placement(path: str, leaf: jax.ShapeDtypeStruct, rule: str, value: Any, mes
 
 def _largest(leaf: jax.ShapeDtypeStruct, first_free: int, parts: int, rule: str) -> Placement:
     """Splits the largest divisible dimension over fsdp."""
-    if parts == 1 or leaf.size < SMALL:
+    if parts == 1 or math.prod(leaf.shape[first_free:]) < SMALL:
         return Placement(PartitionSpec(), rule, "small" if parts > 1 else "")
     free = [i for i in range(first_free, len(leaf.shape)) if leaf.shape[i] % parts == 0]
     if not free:

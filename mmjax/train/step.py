@@ -6,9 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import NamedSharding
 
 from mmjax.core import keys, pin, tree
-from mmjax.sharding.mesh import PINS
+from mmjax.sharding.mesh import PINS, ROWS
 from mmjax.tasks.task import Binder
 from mmjax.train.state import Plan, State
 
@@ -54,7 +55,7 @@ def step(plan: Plan, state: State, rows: Batch) -> tuple[State, dict[str, jax.Ar
     with pin.on(plan.mesh, PINS):
         loss, terms, stats, grads = gradients(plan, state, rows)
         trainable, frozen = plan.split(state["params"])
-        grad_norm = optax.global_norm(grads)
+        grad_norm = optax.tree.norm(grads)
         updates, opt = plan.tx.update(grads, state["opt"], trainable)
         trainable = optax.apply_updates(trainable, updates)
         params = _merge(trainable, frozen)
@@ -67,7 +68,7 @@ def step(plan: Plan, state: State, rows: Batch) -> tuple[State, dict[str, jax.Ar
     new = jax.tree.map(lambda a, b: jnp.where(apply, a, b), new, old)
     new |= {"step": state["step"] + 1, "guard": guard}
     measures = {f"terms/{name}": jnp.stack([jnp.float32(x) for x in pair]) for name, pair in terms.items()}
-    norms = {"loss": loss, "grad_norm": grad_norm, "param_norm": optax.global_norm(params), "update_norm": optax.global_norm(updates)}
+    norms = {"loss": loss, "grad_norm": grad_norm, "param_norm": optax.tree.norm(params), "update_norm": optax.tree.norm(updates)}
     return new, measures | {name: jnp.float32(value) for name, value in norms.items()}
 
 
@@ -78,7 +79,8 @@ def compiled(plan: Plan) -> Callable[[State, Batch], tuple[State, dict[str, jax.
     def one(state: State, rows: Batch):
         return step(plan, state, rows)
 
-    return jax.jit(one, donate_argnums=0, out_shardings=(places, None))
+    rows = NamedSharding(plan.mesh, ROWS)
+    return jax.jit(one, donate_argnums=0, in_shardings=(places, rows), out_shardings=(places, None))
 
 
 def _guard(guard: dict[str, jax.Array], at: jax.Array, finite: jax.Array) -> dict[str, jax.Array]:
