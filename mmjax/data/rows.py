@@ -1,0 +1,181 @@
+"""From records to the rows of a batch: load and transform one, name and replace a broken one, stack many."""
+
+import re
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Shaped
+
+from mmjax.core import keys
+from mmjax.core.errors import UserError
+from mmjax.data.sources import Source, group_of
+
+Batch = dict[str, Shaped[np.ndarray, "B ..."]]
+Row = dict[str, Any]
+
+
+class Field(NamedTuple):
+    """A record's field that goes to the device: its dtype, its axes, and what to do where a record has another."""
+
+    dtype: type
+    axes: str
+    mend: str
+
+
+FIELDS = {
+    "image": Field(np.uint8, "HWC", "list decode and a resize in the transforms"),
+    "text": Field(np.int32, "T", "list tokenise in the transforms"),
+    "group": Field(np.int32, "", "groups are whole numbers in [0, 2^31)"),
+    "label": Field(np.int32, "", "labels are whole numbers"),
+}
+STRINGS = ("id", "caption", "broken")
+ATTEMPTS = 8
+
+
+class Loader:
+    """Makes rows from the records of several sources.
+
+    Args:
+      sources: what `number` of a source means.
+      transforms: applied in order.
+      fields: names of FIELDS; a record without a label has label -1.
+      salts: a source's number space for groups: 31 bits, xored to them. Sources of one salt share their groups.
+      seed: of the transforms' random numbers and of replacements.
+    """
+
+    def __init__(
+        self, sources: Sequence[Source], transforms: Sequence[Any], fields: Sequence[str], salts: Sequence[int], seed: int
+    ):
+        self.sources, self._transforms, self._fields = sources, transforms, tuple(fields)
+        self._salts, self._seed = salts, seed
+
+    def attempt(self, source: int, number: int, position: int, attempt: int = 0) -> tuple[Row | None, str]:
+        """The row of a record, or None and "ID: reason" where the source or a transform fails.
+
+        Args:
+          source, number: which record.
+          position: the row's place in the stream: with `attempt` it decides the transforms' random numbers.
+        """
+        name = f"#{number}"
+        try:
+            record = {"id": name, **self.sources[source][number]}
+            name = str(record["id"])
+            rng = keys.rng(self._seed, "transform", position, attempt)
+            for transform in self._transforms:
+                record = transform(record, rng)
+            return self._row(record, self._salts[source]), ""
+        except Exception as error:  # whatever a file can do to a decoder
+            # One line, and the same wherever it happens: without the addresses of objects.
+            reason = re.sub(" at 0x[0-9a-f]+", "", f"{name}: {type(error).__name__}: {error}")
+            return None, " ".join(reason.split())
+
+    def row(self, source: int, number: int, position: int) -> Row:
+        """The row of a record, or of another of the same source where it is broken.
+
+        The other is drawn from (seed, position, attempt), so that the same batch has the same replacements wherever it
+        is made; "broken" names what it stands for.
+
+        Raises:
+          UserError: as many as ATTEMPTS draws in a row were broken.
+        """
+        broken = []
+        for attempt in range(ATTEMPTS):
+            row, reason = self.attempt(source, number, position, attempt)
+            if row is not None:
+                return {**row, "broken": "; ".join(broken)}
+            broken.append(reason)
+            rng = keys.rng(self._seed, "replace", position, attempt)
+            number = int(rng.integers(len(self.sources[source])))
+        raise UserError(f"source {source}: {ATTEMPTS} records in a row are broken, the last: {broken[-1]}")
+
+    def _row(self, record: Row, salt: int) -> Row:
+        caption = record.get("caption", record.get("text", ""))
+        row = {"id": str(record["id"]), "caption": caption if isinstance(caption, str) else "", "broken": ""}
+        for name in self._fields:
+            if name == "group":
+                value = self._group(record, row["caption"]) ^ salt
+            else:
+                value = record.get("label", -1) if name == "label" else record[name]
+            row[name] = _typed(name, value)
+        return row
+
+    @staticmethod
+    def _group(record: Row, caption: str) -> int:
+        group = int(record["group"]) if "group" in record else group_of(caption)
+        if not 0 <= group < 2**31:
+            raise ValueError(f"group {group} is not in [0, 2^31)")
+        return group
+
+
+def _typed(name: str, value: Any) -> np.ndarray | int:
+    field = FIELDS[name]
+    if type(value) is int and not field.axes:
+        return value
+    array = np.asarray(value)
+    if array.ndim != len(field.axes) or not np.can_cast(array.dtype, field.dtype, "same_kind"):
+        what = f"{type(value).__name__} of {array.dtype} {array.shape}"
+        raise ValueError(f"field {name!r} is {what}, not {np.dtype(field.dtype)} ({', '.join(field.axes)}): {field.mend}")
+    return array
+
+
+def stack(rows: Sequence[Row]) -> Batch:
+    """Rows -> a batch: each field with a leading axis B, strings as numpy arrays of str.
+
+    Raises:
+      UserError: the rows of a field differ in shape.
+    """
+    batch = {}
+    for name in rows[0]:
+        values, field = [row[name] for row in rows], FIELDS.get(name)
+        try:
+            batch[name] = np.array(values, field.dtype if field else None)
+        except ValueError:
+            shapes = sorted({np.shape(value) for value in values})
+            raise UserError(f"field {name!r} has shapes {shapes[:3]} in one batch: {FIELDS[name].mend}") from None
+    return batch
+
+
+def split(batch: Batch) -> tuple[Batch, Batch]:
+    """A batch -> (what goes to the device, the strings that stay on the host)."""
+    strings = {name: value for name, value in batch.items() if value.dtype.kind == "U"}
+    return {name: value for name, value in batch.items() if name not in strings}, strings
+
+
+class BrokenCount:
+    """Counts broken records and stops a run whose data are worse than it said.
+
+    Args:
+      limit: the share of records that may be broken, e.g. 0.01.
+      window: over how many of the latest records. More than limit x window broken ones among them are an error, also
+        before the window is full, so that a small sample alone cannot stop a run.
+
+    Attributes:
+      total: all broken records so far.
+    """
+
+    def __init__(self, limit: float, window: int = 10_000):
+        self.total = 0
+        self._limit, self._window = limit, window
+        self._batches: deque[tuple[int, list[str]]] = deque()
+
+    def add(self, broken: Shaped[np.ndarray, " B"]) -> int:
+        """Counts a batch's "broken" strings and returns how many are not empty.
+
+        Raises:
+          UserError: there are too many; it names some.
+        """
+        names = [str(name) for name in broken if name]
+        self.total += len(names)
+        self._batches.append((len(broken), names))
+        while sum(size for size, _ in self._batches) - self._batches[0][0] >= self._window:
+            self._batches.popleft()
+        recent = [name for _, names in self._batches for name in names]
+        if len(recent) > self._limit * self._window:
+            raise UserError(
+                f"{len(recent)} broken records among the latest {sum(size for size, _ in self._batches)}, over "
+                f"max_broken {self._limit} of {self._window}: mend the data or raise max_broken\n"
+                f"the latest: {'; '.join(recent[-3:])}"
+            )
+        return len(names)

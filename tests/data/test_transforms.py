@@ -1,0 +1,199 @@
+import io
+import pickle
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmjax.core.errors import UserError
+from mmjax.core.registry import build
+from mmjax.data.transforms import TRANSFORMS, load_tokenizer, tokenizer_json
+
+
+def apply(name, record, seed=0, **keywords):
+    return build(TRANSFORMS, {"name": name, **keywords})(record, np.random.default_rng(seed))
+
+
+def picture(*values):
+    """Grey pixels, one list of values a row."""
+    return {"image": np.repeat(np.array(values, np.uint8)[..., None], 3, -1)}
+
+
+def encoded(image, form="PNG"):
+    file = io.BytesIO()
+    image.save(file, form)
+    return {"image": file.getvalue()}
+
+
+def test_decode_lays_transparency_on_white():
+    image = Image.new("RGBA", (2, 1), (10, 20, 30, 255))
+    image.putpixel((1, 0), (10, 20, 30, 0))
+    assert apply("decode", encoded(image))["image"].tolist() == [[[10, 20, 30], [255, 255, 255]]]
+
+
+def test_decode_makes_rgb_of_grey_and_of_palettes():
+    assert apply("decode", encoded(Image.new("L", (1, 1), 7)))["image"].tolist() == [[[7, 7, 7]]]
+    assert apply("decode", encoded(Image.new("P", (1, 1)), "GIF"))["image"].shape == (1, 1, 3)
+
+
+def test_decode_refuses_too_many_pixels_and_broken_files():
+    with pytest.raises(ValueError, match="20 x 10 pixels"):
+        apply("decode", encoded(Image.new("RGB", (20, 10))), max_pixels=199)
+    assert apply("decode", encoded(Image.new("RGB", (20, 10))), max_pixels=200)["image"].shape == (10, 20, 3)
+    noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    with pytest.raises(OSError, match="truncated"):
+        apply("decode", {"image": encoded(Image.fromarray(noise))["image"][:500]})
+
+
+def test_decode_passes_arrays():
+    record = picture([1])
+    assert apply("decode", record) is record
+
+
+def test_resize_squashes_as_pillow_does():
+    image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
+    expected = np.asarray(Image.fromarray(image).resize((24, 24), Image.Resampling.BICUBIC))
+    np.testing.assert_array_equal(apply("resize", {"image": image}, size=24)["image"], expected)
+
+
+def test_resize_crop_keeps_the_centre():
+    # 2 x 4: the middle two columns remain, at their size.
+    assert apply("resize", picture([1, 2, 3, 4], [5, 6, 7, 8]), size=2, mode="crop")["image"][..., 0].tolist() == [
+        [2, 3],
+        [6, 7],
+    ]
+    with pytest.raises(UserError, match="squash"):
+        apply("resize", picture([1]), size=2, mode="stretch")
+
+
+def test_random_resized_crop_of_everything_is_a_resize():
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    whole = apply("random_resized_crop", {"image": image}, size=16, scale=(1.0, 1.0), ratio=(1.0, 1.0))["image"]
+    np.testing.assert_array_equal(whole, apply("resize", {"image": image}, size=16)["image"])
+
+
+def test_random_resized_crop_takes_its_share_of_the_area():
+    # A ramp from 0 to 250: a quarter of the area at ratio 1 is half of the width, so values span half of the range.
+    ramp = {"image": np.broadcast_to(np.linspace(0, 250, 100).astype(np.uint8)[None, :, None], (100, 100, 3))}
+    for seed in range(5):
+        image = apply("random_resized_crop", ramp, seed, size=50, scale=(0.25, 0.25), ratio=(1.0, 1.0))["image"]
+        assert image.shape == (50, 50, 3)
+        assert abs(float(np.ptp(image)) - 125) < 8
+
+
+def test_random_shift_moves_whole_pixels_and_pads_with_white():
+    image = np.arange(1, 10, dtype=np.uint8).reshape(3, 3)
+    seen = set()
+    for seed in range(60):
+        shifted = apply("random_shift", picture(*image.tolist()), seed, pixels=1)["image"][..., 0]
+        padded = np.pad(image, 1, constant_values=255)
+        places = [(y, x) for y in range(3) for x in range(3) if (padded[y : y + 3, x : x + 3] == shifted).all()]
+        assert len(places) == 1
+        seen.add(places[0])
+    assert len(seen) == 9
+
+
+def test_random_shift_scales_about_the_centre():
+    # A black square of 8 on 16 white pixels, at half the scale, is one of 4: a quarter of the ink.
+    image = np.full((16, 16, 3), 255, np.uint8)
+    image[4:12, 4:12] = 0
+    ink = (255 - apply("random_shift", {"image": image}, pixels=0, scale=(0.5, 0.5))["image"].astype(float)) / 255
+    assert ink[..., 0].sum() == pytest.approx(16, rel=0.05)
+    assert ink[8:, :, 0].sum() == pytest.approx(8, rel=0.05)  # half of it below the middle
+
+
+def test_random_shift_resizes_in_the_same_pass():
+    image = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+    both = apply("random_shift", {"image": image}, pixels=0, size=4)["image"]
+    np.testing.assert_array_equal(both, apply("resize", {"image": image}, size=4)["image"])
+
+
+def test_colour_jitter_by_hand():
+    class Highest(np.random.Generator):
+        def uniform(self, low, high):
+            return high
+
+    def jitter(image, **keywords):
+        return build(TRANSFORMS, {"name": "colour_jitter", **keywords})(image, Highest(np.random.PCG64(0)))["image"]
+
+    # Brightness x 1.5, clipped.
+    assert jitter(picture([100, 200]), brightness=0.5)[..., 0].tolist() == [[150, 255]]
+    # Contrast x 1.5 about the mean 60.
+    assert jitter(picture([40, 80]), contrast=0.5)[..., 0].tolist() == [[30, 90]]
+    # Saturation x 1.5 about the luma 0.299 * 100 = 29.9: 29.9 + 1.5 * 70.1 = 135.05; 29.9 - 1.5 * 29.9 < 0.
+    assert jitter({"image": np.array([[[100, 0, 0]]], np.uint8)}, saturation=0.5).tolist() == [[[135, 0, 0]]]
+    assert jitter(picture([40, 80])).tolist() == picture([40, 80])["image"].tolist()
+
+
+def test_flip_mirrors_half_of_the_time():
+    record = picture([1, 2, 3])
+    assert apply("flip", record, p=1.0)["image"][0, :, 0].tolist() == [3, 2, 1]
+    assert apply("flip", record, p=0.0) is record
+    assert 30 < sum(apply("flip", record, seed)["image"][0, 0, 0] == 3 for seed in range(100)) < 70
+
+
+@pytest.mark.parametrize(
+    ("keywords", "expected"),
+    [
+        ({"length": 6}, [1, 100, 101, 2, 0, 0]),  # a = 97 + 3
+        ({"length": 3}, [1, 100, 2]),  # cut, and EOS stays
+        ({"length": 4, "bos": None}, [100, 101, 2, 0]),
+        ({"length": 4, "bos": None, "eos": None, "pad_id": 9}, [100, 101, 9, 9]),
+        ({"length": 4, "lower": False, "bos": None}, [68, 101, 2, 0]),  # A = 65 + 3
+    ],
+)
+def test_tokenise_bytes_by_hand(keywords, expected):
+    record = apply("tokenise", {"text": "Ab"}, tokenizer="bytes", **keywords)
+    assert record["text"].tolist() == expected
+    assert record["text"].dtype == np.int32
+    assert record["caption"] == "Ab"
+
+
+@pytest.fixture
+def tokenizer(tmp_path):
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = {"[PAD]": 0, "[UNK]": 1, "[BOS]": 2, "[EOS]": 3, "red": 4, "cat": 5}
+    tokens = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
+    tokens.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokens.save(str(tmp_path / "tokenizer.json"))
+    return tmp_path
+
+
+def test_tokenise_with_a_tokenizer_file(tokenizer):
+    for path in (tokenizer, tokenizer / "tokenizer.json"):
+        assert apply("tokenise", {"text": "Red dog cat"}, tokenizer=str(path), length=6)["text"].tolist() == [2, 4, 1, 5, 3, 0]
+    assert apply("tokenise", {"text": "red cat cat"}, tokenizer=str(tokenizer), length=4)["text"].tolist() == [2, 4, 5, 3]
+    assert tokenizer_json(str(tokenizer)) == load_tokenizer(str(tokenizer)).to_str()
+    assert tokenizer_json("bytes") is None
+    transform = build(TRANSFORMS, {"name": "tokenise", "tokenizer": str(tokenizer), "length": 3})
+    assert pickle.loads(pickle.dumps(transform))({"text": "cat"}, np.random.default_rng(0))["text"].tolist() == [2, 5, 3]
+
+
+def test_tokenise_says_what_is_missing(tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setenv("MMJAX_DATA", str(tmp_path))
+    with pytest.raises(UserError, match="mmjax data get openmoji"):
+        apply("tokenise", {"text": ""}, tokenizer="openmoji", length=4)
+    with pytest.raises(UserError, match="there is no tokenizer"):
+        apply("tokenise", {"text": ""}, tokenizer="elsewhere/tokenizer.json", length=4)
+    with pytest.raises(UserError, match=r"no token '\[CLS\]'"):
+        apply("tokenise", {"text": ""}, tokenizer=str(tokenizer), length=4, bos="[CLS]")
+    with pytest.raises(UserError, match="no room"):
+        apply("tokenise", {"text": ""}, tokenizer="bytes", length=2)
+
+
+def test_transforms_leave_their_input_as_it_was():
+    image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    image.flags.writeable = False
+    record = {"image": image, "text": "a"}
+    for spec in (
+        {"name": "resize", "size": 8},
+        {"name": "random_resized_crop", "size": 8},
+        {"name": "random_shift", "pixels": 2, "scale": (0.8, 1.2)},
+        {"name": "colour_jitter", "brightness": 0.5, "contrast": 0.5, "saturation": 0.5},
+        {"name": "flip", "p": 1.0},
+        {"name": "tokenise", "tokenizer": "bytes", "length": 8},
+    ):
+        out = build(TRANSFORMS, spec)(record, np.random.default_rng(0))
+        assert record["text"] == "a"
+        assert out["image"].dtype == np.uint8
