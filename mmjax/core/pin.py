@@ -10,13 +10,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
-_MESH: contextvars.ContextVar[tuple[Mesh, Mapping[str, PartitionSpec]] | None] = contextvars.ContextVar("pin", default=None)
+AnyMesh = Mesh | AbstractMesh
+_MESH: contextvars.ContextVar[tuple[AnyMesh, Mapping[str, PartitionSpec]] | None] = contextvars.ContextVar("pin", default=None)
 
 
 @contextlib.contextmanager
-def on(mesh: Mesh | None, rules: Mapping[str, PartitionSpec]) -> Iterator[None]:
+def on(mesh: AnyMesh | None, rules: Mapping[str, PartitionSpec]) -> Iterator[None]:
     """Makes `pin` place activations on `mesh`: `rules` maps a kind ("rows", "whole") to a PartitionSpec."""
     token = _MESH.set(None if mesh is None else (mesh, rules))
     try:

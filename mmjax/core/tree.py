@@ -13,7 +13,7 @@ import jax
 
 from mmjax.core.errors import UserError, suggest
 
-Rules = Sequence[tuple[str, Any]]
+Rules = Sequence[Sequence[Any]]
 
 
 def flatten(tree: Any) -> dict[str, Any]:

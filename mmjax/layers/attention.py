@@ -1,0 +1,92 @@
+"""Multi-head attention (Vaswani et al. 2017), self or cross."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from mmjax.core.errors import UserError, suggest
+from mmjax.core.tap import tap
+from mmjax.layers.drop import dropout
+from mmjax.layers.init import Init
+
+IMPLEMENTATIONS = ("plain", "fused")
+
+
+class MultiHeadAttention(nnx.Module):
+    """softmax(q k / sqrt(H)) v over `heads` heads of H = width / heads, with biases on all four projections.
+
+    Args:
+      width: D of queries, keys, values and output.
+      heads: N.
+      init: initialisers of the kernels.
+      dropout: rate on the probabilities.
+      implementation: "plain" taps its probabilities; "fused" (jax.nn.dot_product_attention) has none to tap or to drop.
+
+    Raises:
+      UserError: width not divisible by heads, an unknown implementation, or dropout with "fused".
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        init: Init,
+        dropout: float = 0.0,
+        implementation: str = "plain",
+        dtype: str = "float32",
+        rngs: nnx.Rngs,
+    ):
+        if width % heads:
+            below, above = width // heads * heads, (width // heads + 1) * heads
+            mend = f"use width {below} or {above}" if below else f"use width {above}"
+            raise UserError(f"width {width} is not divisible by heads {heads}: {mend}, or other heads")
+        if implementation not in IMPLEMENTATIONS:
+            hint = suggest(implementation, IMPLEMENTATIONS)
+            raise UserError(f"attention {implementation!r} is unknown: choose one of: {', '.join(IMPLEMENTATIONS)}.{hint}")
+        if implementation == "fused" and dropout:
+            raise UserError(f"attention 'fused' has no dropout, which is {dropout}: use attention 'plain' or dropout 0")
+
+        def linear(kernel: nnx.Initializer) -> nnx.Linear:
+            return nnx.Linear(width, width, kernel_init=kernel, dtype=jnp.dtype(dtype), rngs=rngs)
+
+        self.query, self.key, self.value = linear(init.qkv), linear(init.qkv), linear(init.qkv)
+        self.out = linear(init.out)
+        self.heads, self.dropout, self.implementation = heads, dropout, implementation
+
+    def __call__(
+        self,
+        x: Float[Array, "B T D"],
+        kv: Float[Array, "B S D"] | None = None,
+        mask: Bool[Array, "#B #N #T #S"] | None = None,
+        key: jax.Array | None = None,
+        name: str = "attention",
+    ) -> Float[Array, "B T D"]:
+        """Attends from `x` to `kv` (to `x` itself where None).
+
+        Args:
+          x: what asks.
+          kv: what is looked at.
+          mask: True where a query may look at a key.
+          key: for dropout.
+          name: of the tapped probabilities (B, N, T, S).
+        """
+        kv = x if kv is None else kv
+        q, k, v = (
+            linear(y).reshape(*y.shape[:2], self.heads, -1)
+            for linear, y in ((self.query, x), (self.key, kv), (self.value, kv))
+        )
+        if self.implementation == "fused":
+            y = jax.nn.dot_product_attention(q, k, v, mask=mask)
+        else:
+            y = self._plain(q, k, v, mask, key, name)
+        return self.out(y.reshape(x.shape))
+
+    def _plain(self, q, k, v, mask, key, name):
+        dtype = jnp.promote_types(q.dtype, jnp.float32)
+        logits = jnp.einsum("btnh,bsnh->bnts", q, k, preferred_element_type=dtype) * q.shape[-1] ** -0.5
+        if mask is not None:
+            logits = jnp.where(mask, logits, jnp.finfo(dtype).min)
+        probabilities = tap(name, jax.nn.softmax(logits).astype(v.dtype))
+        return jnp.einsum("bnts,bsnh->btnh", dropout(probabilities, self.dropout, key), v)

@@ -1,0 +1,50 @@
+"""Encoders by name: what an assembly reads pictures and texts with.
+
+An encoder is called as `encoder(x, key) -> (B, D)`, gives every position by `encoder.tokens(x, key) -> (B, S, D)`, and
+says its D as `encoder.width`. A new one is a file here and a row in a table.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from flax import nnx
+
+from mmjax.core import registry
+from mmjax.core.errors import UserError
+from mmjax.models.resnet import ResNet
+from mmjax.models.text import GRUText, TextTransformer
+from mmjax.models.vit import ViT
+
+IMAGE_ENCODERS = {"vit": ViT, "resnet": ResNet}
+TEXT_ENCODERS = {"text_transformer": TextTransformer, "gru": GRUText}
+
+
+def check(table: registry.Table, spec: Mapping[str, Any], where: str) -> None:
+    """Raises UserError unless `spec` names a row of `table` and has the keywords that it needs, and no others."""
+    registry.check(table, spec, where)
+    parameters = registry.parameters(table[spec["name"]]).values()
+    missing = [p.name for p in parameters if p.default is p.empty and p.name not in (*spec, "rngs")]
+    if missing:
+        raise UserError(f"{where}: {spec['name']!r} needs {', '.join(map(repr, missing))}")
+
+
+def build(
+    table: registry.Table, spec: Mapping[str, Any], *, where: str, dtype: str, remat: str, rngs: nnx.Rngs
+) -> nnx.Module:
+    """The encoder that `spec` describes.
+
+    Args:
+      table: IMAGE_ENCODERS or TEXT_ENCODERS.
+      spec: {"name": ..., **keywords}; its own dtype or remat wins.
+      where: the spec's place in the config, for messages.
+      remat: for encoders made of Transformer blocks; the others keep their activations.
+
+    Raises:
+      UserError: an unknown name or keyword, a missing one, or values that do not fit together; it names `where`.
+    """
+    check(table, spec, where)
+    extra = {"remat": remat} if "remat" in registry.parameters(table[spec["name"]]) else {}
+    try:
+        return registry.build(table, spec, where=where, dtype=dtype, rngs=rngs, **extra)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None

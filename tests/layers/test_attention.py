@@ -1,0 +1,114 @@
+"""Attention against its formula in numpy, at uneven sizes and with masks."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmjax.core import module, tap
+from mmjax.core.errors import UserError
+from mmjax.layers.attention import MultiHeadAttention
+from mmjax.layers.init import xavier
+
+B, T, S, N, D = 2, 5, 3, 2, 6
+
+
+def make(width=D, heads=N, **options):
+    attention = MultiHeadAttention(width, heads, init=xavier(width, 1), rngs=module.rngs(jax.random.key(0)), **options)
+    for linear in (attention.query, attention.key, attention.value, attention.out):
+        linear.bias[...] = jnp.linspace(-0.2, 0.3, width)  # zero biases would hide their loss
+    return attention
+
+
+def formula(attention, x, kv, mask=None):
+    """Head by head, query by query."""
+    q, k, v = (
+        np.asarray(y) @ np.asarray(linear.kernel[...]) + np.asarray(linear.bias[...])
+        for linear, y in ((attention.query, x), (attention.key, kv), (attention.value, kv))
+    )
+    y, h = np.zeros_like(q), q.shape[-1] // attention.heads
+    for b in range(x.shape[0]):
+        for n in range(attention.heads):
+            part = slice(n * h, (n + 1) * h)
+            for t in range(x.shape[1]):
+                weight = np.exp(k[b, :, part] @ q[b, t, part] / np.sqrt(h))
+                if mask is not None:
+                    weight = weight * np.broadcast_to(mask, (x.shape[0], 1, x.shape[1], kv.shape[1]))[b, 0, t]
+                y[b, t, part] = weight / weight.sum() @ v[b, :, part]
+    return y @ np.asarray(attention.out.kernel[...]) + np.asarray(attention.out.bias[...])
+
+
+def draw(length, seed=1):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=(B, length, D)), jnp.float32)
+
+
+def causal():
+    return np.tril(np.ones((1, 1, T, T), bool))
+
+
+def padded():
+    return np.array([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]], bool)[:, None, None]
+
+
+@pytest.mark.parametrize("implementation", ["plain", "fused"])
+@pytest.mark.parametrize("mask", [None, causal(), padded(), causal() & padded()], ids=["none", "causal", "pad", "both"])
+def test_self_attention_is_the_formula(implementation, mask):
+    attention, x = make(implementation=implementation), draw(T)
+    y = attention(x, mask=None if mask is None else jnp.asarray(mask))
+    np.testing.assert_allclose(y, formula(attention, x, x, mask), atol=2e-6)
+
+
+@pytest.mark.parametrize("implementation", ["plain", "fused"])
+def test_cross_attention_is_the_formula(implementation):
+    attention, x, kv = make(implementation=implementation), draw(T), draw(S, 2)
+    mask = np.array([[1, 0, 1], [0, 1, 1]], bool)[:, None, None]
+    y = attention(x, kv, jnp.asarray(mask))
+    np.testing.assert_allclose(y, formula(attention, x, kv, mask), atol=2e-6)
+
+
+def test_plain_and_fused_have_the_same_gradient():
+    mask = jnp.asarray(causal() & padded())
+
+    def gradient(implementation):
+        attention = make(implementation=implementation)
+        return jax.jit(jax.grad(lambda x: jnp.sin(attention(x, mask=mask)).sum()))(draw(T))
+
+    np.testing.assert_allclose(gradient("plain"), gradient("fused"), atol=2e-6)
+
+
+def test_taps_probabilities_that_sum_to_one():
+    with tap.frame() as out:
+        make()(draw(T), draw(S, 2), name="cross")
+    assert out["cross"].shape == (B, N, T, S)
+    np.testing.assert_allclose(out["cross"].sum(-1), 1, rtol=1e-6)
+    with tap.frame() as out:
+        make(implementation="fused")(draw(T))
+    assert not out
+
+
+def test_bfloat16_computes_logits_in_float32():
+    x = draw(T).astype(jnp.bfloat16)
+    attention = make(dtype="bfloat16")
+    assert attention(x).dtype == jnp.bfloat16
+    assert f"f32[{B},{N},{T},{T}] = exp" in str(jax.make_jaxpr(attention)(x))
+
+
+def test_dropout_needs_a_key_and_a_rate():
+    x = draw(T)
+    attention = make(dropout=0.5)
+    np.testing.assert_array_equal(attention(x), make()(x))
+    assert np.abs(attention(x, key=jax.random.key(0)) - attention(x)).max() > 1e-3
+    assert "random" not in str(jax.make_jaxpr(make())(x, key=None))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"width": 6, "heads": 4}, "width 6 is not divisible by heads 4: use width 4 or 8"),
+        ({"implementation": "fuse"}, "Did you mean 'fused'"),
+        ({"implementation": "fused", "dropout": 0.1}, "'fused' has no dropout"),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(UserError, match=message):
+        make(**options)
