@@ -18,22 +18,22 @@ def get_config(arg: str = "") -> ConfigDict:
     if arg not in ("", "debug"):
         raise ValueError(f"unknown argument {arg!r}; it takes: debug")
     c = base()
-    c.steps, c.batch_size, c.log_every, c.save_every = 1000, 128, 25, 250
+    c.steps, c.batch_size, c.log_every, c.save_every = 900, 128, 25, 300
     tokenise = {"name": "tokenise", "tokenizer": "openmoji", "length": LENGTH, "bos": None, "eos": None}
     c.data.sources = [{"source": {"name": "tfds", "dataset": "openmoji", "split": "train", "cache": True}, "weight": 1.0}]
-    c.data.transforms = [{"name": "decode"}, {"name": "random_shift", "pixels": 4, "size": SIZE}, tokenise]
+    c.data.transforms = [{"name": "decode"}, {"name": "random_shift", "pixels": 2, "scale": [0.95, 1.05], "size": SIZE}, tokenise]
     c.batch = {"image": [[SIZE, SIZE, 3], "uint8"], "text": [[LENGTH], "int32"], "group": [[], "int32"]}
     c.model = {
         "name": "dual_encoder",
-        "dim": 256,
-        "image": {"name": "resnet", "stages": [1, 1, 1, 1], "widths": [32, 64, 128, 256], "block": "basic",
-                  "norm": "group", "groups": 8, "stem": "small", "stem_width": 32},
-        "text": {"name": "text_transformer", "vocab": VOCAB, "length": LENGTH, "width": 256, "depth": 0, "heads": 4, "mlp": 1024,
+        "dim": 128,
+        "image": {"name": "vit", "size": SIZE, "patch": 8, "width": 128, "depth": 4, "heads": 4, "mlp": 512,
+                  "act": "gelu_tanh", "pool": "mean", "class_token": False},
+        "text": {"name": "text_transformer", "vocab": VOCAB, "length": LENGTH, "width": 128, "depth": 0, "heads": 4, "mlp": 512,
                  "pool": "mean", "pad_id": 0, "positions": "none"},
     }  # fmt: skip
     c.task = {"name": "contrastive", "loss": {"name": "softmax"}, "pixels": "siglip"}
-    c.optim.lr, c.optim.weight_decay = 2e-3, 0.2
-    c.optim.schedule = {"name": "cosine", "warmup": 50}
+    c.optim.lr, c.optim.weight_decay, c.optim.args = 2e-3, 0.2, {"b2": 0.98}
+    c.optim.schedule = {"name": "cosine", "warmup": 70}
     evaluation = {"name": "tfds", "dataset": "openmoji", "cache": True}
     c.eval.transforms = [{"name": "decode"}, {"name": "resize", "size": SIZE}, tokenise]
     c.eval.batch_size = 128
@@ -61,7 +61,7 @@ def debug(c: ConfigDict) -> ConfigDict:
         transform["length"] = 40
     c.batch.text = [[40], "int32"]
     c.model.dim = 32
-    c.model.image.update({"widths": [8, 8, 16, 16], "stem_width": 8, "groups": 4})
+    c.model.image.update({"width": 32, "depth": 2, "mlp": 64})
     c.model.text.update({"vocab": 259, "length": 40, "width": 32})
     c.optim.schedule.warmup = 2
     for spec in c.eval.sets:

@@ -8,7 +8,6 @@ one usable.
 
 import json
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -29,12 +28,15 @@ class Store:
 
     def latest(self) -> int | None:
         """The newest complete step, or None."""
-        return self._manager.latest_step()
+        return max((step for step in self._manager.all_steps() if complete(self.folder / str(step))), default=None)
 
     def save(self, step: int, state: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
         """Starts writing; returns once the arrays are copied off the device. An error of the last write is raised here."""
         if step in self._manager.all_steps():
-            return
+            self._manager.wait_until_finished()
+            if complete(self.folder / str(step)):
+                return
+            self._manager.delete(step)  # part of a checkpoint, as a copy that was cut short leaves it
         items = ocp.args.Composite(state=ocp.args.StandardSave(_plain(state)), meta=ocp.args.JsonSave(dict(meta)))
         self._manager.save(step, args=items)
 
@@ -52,30 +54,35 @@ class Store:
         self._manager.close()
 
 
-def find(checkpoint: str) -> Path:
+def find(checkpoint: str) -> epath.Path:
     """The folder of one checkpoint: a workdir's newest, or `checkpoints/<step>` itself.
 
     Raises:
       UserError: there is none.
     """
     given = epath.Path(checkpoint).absolute()
-    if (given / "state").exists() and (given / "meta").exists():
+    if complete(given):
         return given
     for folder in (given / "checkpoints", given):
         if folder.is_dir():
-            steps = sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit() and (p / "state").exists())
+            steps = sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit() and complete(p))
             if steps:
                 return folder / str(steps[-1])
     raise UserError(f"--checkpoint: no checkpoint in {checkpoint!r}: give a workdir of mmjax train, or its checkpoints/<step>")
 
 
-def meta(folder: Path) -> dict[str, Any]:
+def complete(folder: epath.Path) -> bool:
+    """Whether a folder is a whole checkpoint: both items are there, and where renaming is not atomic the commit mark too."""
+    return all((folder / item).exists() for item in ("state", "meta")) and ocp.utils.is_checkpoint_finalized(folder)
+
+
+def meta(folder: epath.Path) -> dict[str, Any]:
     """The json item of one checkpoint."""
     with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
         return reader.restore(folder / "meta")
 
 
-def restore(folder: Path, like: Any, shardings: Any, parts: Iterable[str] | None = None) -> Any:
+def restore(folder: epath.Path, like: Any, shardings: Any, parts: Iterable[str] | None = None) -> Any:
     """Restores a checkpoint's state, or only some top-level `parts` of it, in the structure of `like`.
 
     Args:
@@ -137,13 +144,15 @@ def _plain(state: Any) -> dict[str, Any]:
     return tree.unflatten(tree.flatten(state))
 
 
-def _restore(folder: Path, target: dict[str, Any]) -> dict[str, Any]:
+def _restore(folder: epath.Path, target: dict[str, Any]) -> dict[str, Any]:
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
         nested = tree.unflatten(target)
         args = jax.tree.map(
-            lambda x: ocp.ArrayRestoreArgs(dtype=x.dtype, sharding=x.sharding, global_shape=x.shape)
-            if isinstance(x, jax.ShapeDtypeStruct)
-            else ocp.RestoreArgs(),
+            lambda x: (
+                ocp.ArrayRestoreArgs(dtype=x.dtype, sharding=x.sharding, global_shape=x.shape)
+                if isinstance(x, jax.ShapeDtypeStruct)
+                else ocp.RestoreArgs()
+            ),
             nested,
         )
         return tree.flatten(reader.restore(folder, args=ocp.args.PyTreeRestore(item=nested, restore_args=args)))

@@ -45,7 +45,7 @@ def override(config: ConfigDict, overrides: Iterable[str]) -> ConfigDict:
         key, equals, value = text.partition("=")
         if not equals:
             raise UserError(f"--config.{text}: write --config.{text}=VALUE")
-        _set(config, key, _parse(value), text)
+        _set(config, key, value, text)
     return config
 
 
@@ -88,10 +88,9 @@ def _call(get_config, arg: str, path: Path) -> ConfigDict:
 
 
 def _parse(text: str) -> Any:
-    """A Python or JSON literal (1e-3, true, null, [1, 2], {"name": ...}); anything else is a string.
-
-    So is "none", a choice of its own (remat, positions); nothing is null or None.
-    """
+    """A Python or JSON literal (1e-3, true, null, [1, 2], {"name": ...}), or none; anything else is a string."""
+    if text == "none":
+        return None
     for read in (ast.literal_eval, json.loads):
         try:
             return read(text)
@@ -100,7 +99,7 @@ def _parse(text: str) -> Any:
     return text
 
 
-def _set(config: ConfigDict, key: str, value: Any, override: str) -> None:
+def _set(config: ConfigDict, key: str, text: str, override: str) -> None:
     node, names = config, key.split(".")
     for depth, name in enumerate(names):
         here = ".".join(names[:depth]) or "the config"
@@ -121,7 +120,8 @@ def _set(config: ConfigDict, key: str, value: Any, override: str) -> None:
             node = node[name]
     last = names[-1] if not isinstance(node, list) else int(names[-1])
     old = node[last] if isinstance(node, list) or last in node else None
-    value = _typed(old, value, override)
+    # Where the setting is a word, none is one of its choices (remat, positions).
+    value = _typed(old, text if text == "none" and isinstance(old, str) else _parse(text), override)
     if isinstance(node, ConfigDict):
         with node.unlocked():
             node[last] = ConfigDict(value) if isinstance(value, dict) else value
@@ -146,5 +146,7 @@ def _typed(old: Any, value: Any, override: str) -> Any:
         fits = isinstance(value, type(old))
     if not fits:
         kind = "dict" if isinstance(old, ConfigDict) else type(old).__name__
-        raise UserError(f"--config.{override}: needs {'an' if kind == 'int' else 'a'} {kind} such as {plain(old)!r}, not {value!r}")
+        raise UserError(
+            f"--config.{override}: needs {'an' if kind == 'int' else 'a'} {kind} such as {plain(old)!r}, not {value!r}"
+        )
     return value

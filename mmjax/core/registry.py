@@ -30,9 +30,7 @@ def check(table: Table, spec: Mapping[str, Any], where: str = "") -> None:
     accepted = list(parameters(table[name]))
     for key in spec:
         if key != "name" and key not in accepted:
-            raise UserError(
-                f"{at}{name!r} takes no keyword {key!r}; it takes: {', '.join(accepted)}.{suggest(key, accepted)}"
-            )
+            raise UserError(f"{at}{name!r} takes no keyword {key!r}; it takes: {', '.join(accepted)}.{suggest(key, accepted)}")
 
 
 def parameters(row: Callable[..., Any]) -> dict[str, inspect.Parameter]:

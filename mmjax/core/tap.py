@@ -9,10 +9,11 @@ intermediate (Grad-CAM, relevance).
 import contextlib
 import contextvars
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 _FRAME: contextvars.ContextVar[tuple[dict, Mapping] | None] = contextvars.ContextVar("tap_frame", default=None)
-_PERTURB: contextvars.ContextVar[Mapping] = contextvars.ContextVar("tap_perturb", default={})
+_PERTURB: contextvars.ContextVar[Mapping] = contextvars.ContextVar("tap_perturb", default=MappingProxyType({}))
 
 
 @contextlib.contextmanager

@@ -54,7 +54,7 @@ def resolve(rules: Rules, paths: Iterable[str], *, what: str, default: Any = Non
     compiled = [(_compile(pattern, what), pattern, value) for pattern, value in rules]
     used, result = set(), {}
     for path in paths:
-        for index, (regex, _, value) in enumerate(compiled):
+        for regex, _, value in compiled:
             if regex.fullmatch(path):
                 # A rule hidden behind an earlier one still covers leaves: only one that matches nothing is a typo.
                 result[path] = value

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from mmjax.core.errors import UserError
 from mmjax.core.pin import pin
 
 Terms = dict[str, tuple[Float[Array, ""], Float[Array, ""]]]
@@ -44,10 +45,13 @@ def softmax(
 
     Returns:
       {"contrastive": (sum, count)}; the count is B a direction, so sum / count is CLIP's mean of both.
+
+    Raises:
+      UserError: an unknown direction.
     """
     sides = {"both": (0, 1), "i2t": (0,), "t2i": (1,)}
     if direction not in sides:
-        raise ValueError(f"direction {direction!r} is not one of: {', '.join(sides)}")
+        raise UserError(f"task.loss: direction {direction!r} is not one of: {', '.join(sides)}")
     table, same = logits(image, text, scale, bias), positives(group)
     total = jnp.zeros((), table.dtype)
     for axis in sides[direction]:

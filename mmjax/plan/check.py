@@ -4,17 +4,18 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import NamedSharding
 
 from mmjax.core import tree
 from mmjax.sharding import mesh as meshes
+from mmjax.sharding.mesh import AnyMesh
 from mmjax.sharding.rules import Placement
 from mmjax.tasks import build as tasks
 from mmjax.train import state as states
 from mmjax.train.loop import model_flops
 
 
-def describe(config: Mapping[str, Any], mesh: Mesh) -> str:
+def describe(config: Mapping[str, Any], mesh: AnyMesh) -> str:
     """The parameter table, the state's bytes a device, and the flops of a step, as text.
 
     Raises:
@@ -43,14 +44,14 @@ def describe(config: Mapping[str, Any], mesh: Mesh) -> str:
     return "\n".join(lines)
 
 
-def _row(path: str, leaf: Any, place: Placement, frozen: bool, mesh: Mesh) -> tuple[str, ...]:
+def _row(path: str, leaf: Any, place: Placement, frozen: bool, mesh: AnyMesh) -> tuple[str, ...]:
     remark = ", ".join(filter(None, ("frozen" if frozen else "", place.note if place.note != "small" else "")))
     split = str(tuple(place.spec)) if any(place.spec) else "whole"
     size = f"{_bytes(leaf, place, mesh):,}"
     return path.removeprefix("params/"), str(tuple(leaf.shape)), str(leaf.dtype), split, size, place.rule, remark
 
 
-def _bytes(leaf: Any, place: Placement, mesh: Mesh) -> int:
+def _bytes(leaf: Any, place: Placement, mesh: AnyMesh) -> int:
     return math.prod(NamedSharding(mesh, place.spec).shard_shape(leaf.shape)) * leaf.dtype.itemsize
 
 

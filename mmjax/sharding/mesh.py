@@ -9,6 +9,7 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, PartitionSpec
 from mmjax.core.errors import UserError
 
 AXES = ("data", "fsdp", "model")
+AnyMesh = Mesh | AbstractMesh  # of devices, or of such as need not be here
 ROWS = PartitionSpec(("data", "fsdp"))
 # What core.pin asks for: a batch's rows over the data axes, or a copy on each device.
 PINS = {"rows": ROWS, "whole": PartitionSpec()}
@@ -40,7 +41,7 @@ def sizes(config: Mapping[str, int], devices: int) -> dict[str, int]:
 
 
 def make(config: Mapping[str, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """The mesh of the config over `devices` (default: all). Axes are Auto: the compiler partitions, rules and pins tell it how."""
+    """The mesh of the config over `devices` (default: all). Axes are Auto: the compiler partitions as rules and pins say."""
     devices = list(jax.devices() if devices is None else devices)
     shape = sizes(config, len(devices))
     return jax.make_mesh(tuple(shape.values()), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)

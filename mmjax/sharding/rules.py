@@ -13,11 +13,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 from mmjax.core import tree
 from mmjax.core.errors import UserError
+from mmjax.sharding.mesh import AnyMesh
 
+Leaf = jax.Array | jax.ShapeDtypeStruct
 # Leaves with fewer elements (a layer) stay whole: splitting a bias saves nothing and costs a gather.
 SMALL = 2**14
 
@@ -31,7 +33,7 @@ class Placement:
     note: str = ""
 
 
-def place(rules: tree.Rules, abstract: Any, mesh: Mesh, *, where: str = "sharding") -> dict[str, Placement]:
+def place(rules: tree.Rules, abstract: Any, mesh: AnyMesh, *, where: str = "sharding") -> dict[str, Placement]:
     """The placement of every leaf of `abstract` (nested dict of arrays or ShapeDtypeStructs), by path.
 
     Raises:
@@ -45,12 +47,14 @@ def place(rules: tree.Rules, abstract: Any, mesh: Mesh, *, where: str = "shardin
     return {path: _placement(path, leaf, *hits[path], mesh, where) for path, leaf in flat.items()}
 
 
-def shardings(placements: dict[str, Placement], like: Any, mesh: Mesh) -> Any:
+def shardings(placements: dict[str, Placement], like: Any, mesh: AnyMesh) -> Any:
     """NamedShardings in the structure of `like`, from placements by path."""
     return tree.map_with_path(lambda path, _: NamedSharding(mesh, placements[path].spec), like)
 
 
-def follow(rules: tree.Rules, params: dict[str, Placement], abstract_params: Any, other: Any, mesh: Mesh) -> dict[str, Placement]:
+def follow(
+    rules: tree.Rules, params: dict[str, Placement], abstract_params: Any, other: Any, mesh: AnyMesh
+) -> dict[str, Placement]:
     """Placements of what mirrors the parameters (optimizer state, EMA, momentum copies) and of what does not (queues).
 
     A leaf whose path ends in a parameter's path and has its shape lies where the parameter lies. A moment of another
@@ -71,7 +75,7 @@ def follow(rules: tree.Rules, params: dict[str, Placement], abstract_params: Any
     return result
 
 
-def bytes_a_device(placements: dict[str, Placement], abstract: Any, mesh: Mesh) -> dict[str, int]:
+def bytes_a_device(placements: dict[str, Placement], abstract: Any, mesh: AnyMesh) -> dict[str, int]:
     """Bytes that each leaf takes on one device."""
     return {
         path: math.prod(NamedSharding(mesh, placements[path].spec).shard_shape(leaf.shape)) * leaf.dtype.itemsize
@@ -79,7 +83,7 @@ def bytes_a_device(placements: dict[str, Placement], abstract: Any, mesh: Mesh) 
     }
 
 
-def _placement(path: str, leaf: jax.ShapeDtypeStruct, rule: str, value: Any, mesh: Mesh, where: str) -> Placement:
+def _placement(path: str, leaf: Leaf, rule: str, value: Any, mesh: AnyMesh, where: str) -> Placement:
     shape, first_free = leaf.shape, int("blocks" in path.split("/"))
     if value == "whole" or not shape:
         return Placement(PartitionSpec(), rule)
@@ -90,16 +94,22 @@ def _placement(path: str, leaf: jax.ShapeDtypeStruct, rule: str, value: Any, mes
     if len(value) > len(shape) - first_free:
         raise UserError(f"{where}: rule {rule!r} names {len(value)} dimensions and {path} has shape {shape}")
     spec = [None] * (len(shape) - len(value)) + [tuple(axis) if isinstance(axis, list) else axis for axis in value]
+    seen: list[str] = []
     for size, axis in zip(shape, spec, strict=True):
         names = (axis,) if isinstance(axis, str) else axis or ()
+        seen += names
         if bad := [name for name in names if name not in mesh.shape]:
             raise UserError(f"{where}: rule {rule!r}: unknown mesh axis {bad[0]!r}; the axes are: {', '.join(mesh.shape)}")
         if size % math.prod(mesh.shape[name] for name in names):
-            raise UserError(f"{where}: rule {rule!r}: {path} {shape} does not divide over {axis!r}: change the rule or the mesh")
+            raise UserError(
+                f"{where}: rule {rule!r}: {path} {shape} does not divide over {axis!r}: change the rule or the mesh"
+            )
+    if twice := [name for name in seen if seen.count(name) > 1]:
+        raise UserError(f"{where}: rule {rule!r} uses mesh axis {twice[0]!r} twice")
     return Placement(PartitionSpec(*spec), rule)
 
 
-def _largest(leaf: jax.ShapeDtypeStruct, first_free: int, parts: int, rule: str) -> Placement:
+def _largest(leaf: Leaf, first_free: int, parts: int, rule: str) -> Placement:
     """Splits the largest divisible dimension over fsdp."""
     if parts == 1 or math.prod(leaf.shape[first_free:]) < SMALL:
         return Placement(PartitionSpec(), rule, "small" if parts > 1 else "")

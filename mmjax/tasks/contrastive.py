@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from mmjax.core import registry
 from mmjax.losses import CONTRASTIVE
 from mmjax.losses.contrastive import positive_ranks
-from mmjax.tasks.normalise import normalise
+from mmjax.tasks.normalise import constants, normalise
 from mmjax.tasks.task import Rows, Task, Terms
 
 
@@ -28,6 +28,7 @@ class Contrastive(Task):
 
     def __init__(self, loss: dict, pixels: str = "siglip"):
         registry.check(CONTRASTIVE, loss, "task.loss")
+        constants(pixels)  # an unknown name is an error now, not in the first step
         self._loss, self._pixels = loss, pixels
 
     def image(self, bind: Callable, params: dict, rows: Rows, key: jax.Array | None = None) -> Float[Array, "B D"]:

@@ -26,11 +26,11 @@ class Log:
         folder = epath.Path(workdir)
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / "metrics.jsonl"
-        if self._path.exists() and not self._path.read_text().endswith("\n"):
+        if self._path.exists() and self._path.read_text()[-1:] not in ("", "\n"):
             with self._path.open("a") as file:  # a kill in the middle of a line
                 file.write("\n")
-        self._board = SummaryWriter(str(folder / "tb"), flush_secs=10)
         self._wandb = _wandb(workdir, config) if config["wandb"] else None
+        self._board = SummaryWriter(str(folder / "tb"), flush_secs=10)
         self._pool = asynclib.Pool("log", max_workers=1)
         self._write_later = self._pool(self._write)
 
@@ -39,11 +39,13 @@ class Log:
         self._write_later(step, time.time(), dict(scalars))
 
     def close(self) -> None:
-        """Waits for what is queued."""
-        self._pool.join()
-        self._board.close()
-        if self._wandb:
-            self._wandb.finish()
+        """Waits for what is queued; an error of a write is raised here."""
+        try:
+            self._pool.join()
+        finally:
+            self._board.close()
+            if self._wandb:
+                self._wandb.finish()
 
     def _write(self, step: int, now: float, scalars: dict[str, float]) -> None:
         # json has no NaN: null keeps the line readable by everything.

@@ -8,9 +8,20 @@ import jax.numpy as jnp
 import optax
 
 from mmjax.core import registry, tree
+from mmjax.core.errors import UserError, suggest
 
+KEYS = ("name", "args", "lr", "schedule", "weight_decay", "decay_rules", "lr_rules", "clip", "ema")
 # Biases, norms' scales, positions, class tokens, probes and the temperature are not decayed (CLIP and SigLIP alike).
 NO_DECAY = [[".*(bias|scale|positions|class_token|probe)", 0.0], [".*", 1.0]]
+
+
+def check(config: Mapping[str, Any]) -> None:
+    """Raises UserError unless `config.optim` has KEYS and no others: having a name, it is not guarded by the config's lock."""
+    for key in config:
+        if key not in KEYS:
+            raise UserError(f"optim has no key {key!r}; it has: {', '.join(KEYS)}.{suggest(key, KEYS)}")
+    if missing := [key for key in KEYS if key not in config]:
+        raise UserError(f"optim needs {', '.join(missing)}: override its keys one by one")
 
 
 def schedule(spec: Mapping[str, Any], lr: float, steps: int) -> optax.Schedule:
@@ -28,6 +39,7 @@ def rsqrt(lr: float, steps: int, *, warmup: int = 0, timescale: int = 10_000, co
 
     (Scaling Vision Transformers, arXiv 2106.04560, section 3.5.)
     """
+
     def at(step):
         rate = lr * jnp.sqrt(timescale / (timescale + jnp.maximum(step - warmup, 0)))
         if warmup:

@@ -7,11 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
 
 from mmjax.core import keys, tree
+from mmjax.core.errors import UserError
 from mmjax.core.module import Model
 from mmjax.sharding import rules as storage
+from mmjax.sharding.mesh import AnyMesh
 from mmjax.tasks.task import Task
 from mmjax.train import optim
 
@@ -40,7 +41,7 @@ class Plan:
     ema: float | None
     seed: int
     bad_steps: str
-    mesh: Mesh
+    mesh: AnyMesh
     rules: tree.Rules
 
     def split(self, params: dict) -> tuple[dict, dict]:
@@ -96,11 +97,18 @@ def frozen_paths(rules: tree.Rules, params: Any) -> frozenset[str]:
       UserError: a rule covers no parameter, or nothing is left to train.
     """
     hits = tree.resolve(rules, tree.flatten(params), what="freeze", default=False)
+    if all(hits.values()):
+        raise UserError("freeze: every parameter is frozen and nothing is left to train: take back a rule")
     return frozenset(path for path, frozen in hits.items() if frozen)
 
 
-def plan(config: Mapping[str, Any], model: Model, task: Task, mesh: Mesh) -> Plan:
-    """The Plan of a resolved, plain config."""
+def plan(config: Mapping[str, Any], model: Model, task: Task, mesh: AnyMesh) -> Plan:
+    """The Plan of a resolved, plain config.
+
+    Raises:
+      UserError: what `optim` or a rule table cannot mean.
+    """
+    optim.check(config["optim"])
     abstract = model.abstract["params"]
     frozen = frozen_paths(config["freeze"], abstract)
     rate = optim.schedule(config["optim"]["schedule"], config["optim"]["lr"], config["steps"])

@@ -14,10 +14,11 @@ drawings of what it has never seen. So there are two test splits:
 - unseen_concepts: all rows of 150 concepts. A concept is an emoji's code points without skin tones (1F3FB to 1F3FF),
   without the signs of gender 2640 and 2642 and the joiner 200D before them, and without variation selectors (FE0E, FE0F).
   Man and woman (1F468, 1F469) are code points of their own: "man pilot" may be unseen and "woman pilot" seen. Drawn by
-  `rng = numpy.random.default_rng(0); rng.choice(sorted concepts, 150, replace=False)`; a concept is written as
+  `rng = numpy.random.default_rng(4); rng.choice(sorted concepts, 150, replace=False)`; a concept is written as
   hexadecimal code points joined by "-".
 - heldout_pairs: of the rest, in the order of their ids, `rng.choice(len(rest), 395, replace=False)` by the same rng:
-  10% of all rows.
+  10% of all rows. The seed is the first whose unseen concepts have 285 to 295 rows (seeds 0 to 3 give 347, 334, 346 and 305: a
+  few large families decide), which is the size that published expectations of R@1 were measured on.
 - train: the remainder.
 
 unseen_concepts.txt and heldout_pairs.txt beside the data list them. A group number is the caption's
@@ -124,7 +125,7 @@ def concept(code: str) -> str:
 
 def split_rows(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     """Rows (in the order of their ids) by split, as the module's docstring says."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(4)
     unseen = set(rng.choice(sorted({concept(row["id"]) for row in rows}), UNSEEN, replace=False).tolist())
     rest = [row for row in rows if concept(row["id"]) not in unseen]
     held = set(rng.choice(len(rest), round(HELDOUT * len(rows)), replace=False).tolist())

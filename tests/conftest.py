@@ -1,0 +1,24 @@
+"""What every test stands on: the CPU, this checkout's mmjax, and annotations that are checked at run time.
+
+Deprecation warnings of mmjax are errors by pyproject.toml. Set MMJAX_TEST_ANNOTATIONS=0 to leave annotations unchecked
+(in the subprocesses of a test that measures time, for example).
+"""
+
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+
+def pytest_configure(config):
+    """Silences beartype's opinion of flax's own annotations."""
+    config.addinivalue_line("filterwarnings", "ignore::beartype.roar.BeartypeDecorHintPep585DeprecationWarning")
+
+
+if os.environ.get("MMJAX_TEST_ANNOTATIONS", "1") != "0":
+    from jaxtyping import install_import_hook
+
+    # An int is a float, as Python's own typing has it (PEP 484).
+    install_import_hook("mmjax", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")

@@ -1,0 +1,20 @@
+"""Runs what needs several devices, each file in a process of its own with 8 fake ones."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+@pytest.mark.parametrize("file", ["eight_devices.py", "topology.py"])
+def test_on_eight_fake_devices(file):
+    env = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", str(HERE / file)], env=env, capture_output=True, text=True, cwd=HERE.parent.parent
+    )
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    assert "skipped" not in done.stdout

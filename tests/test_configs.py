@@ -1,0 +1,56 @@
+"""Every shipped config: resolved, its shapes evaluated for its target mesh, and compared with golden text.
+
+A change that is meant: `python tests/test_configs.py` writes the golden files anew; read their diff.
+"""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from mmjax.core.config import load, plain
+from mmjax.evaluators import suite
+from mmjax.plan.check import describe
+from mmjax.sharding import mesh as meshes
+
+ROOT = Path(__file__).parents[1]
+GOLDEN = ROOT / "tests" / "golden"
+RECIPES = sorted(p.stem for p in (ROOT / "configs").glob("*.py") if p.stem != "base")
+# Enough devices for every recipe's fsdp, and few enough to divide every batch.
+DEVICES = {"": 64, "debug": 1}
+
+
+def resolved(name: str, arg: str) -> dict:
+    return plain(load(f"{ROOT}/configs/{name}.py" + (f":{arg}" if arg else "")))
+
+
+def text(name: str, arg: str) -> str:
+    config = resolved(name, arg)
+    suite.check(config)
+    devices = 1 if name == "quickstart" else DEVICES[arg]
+    return describe(config, meshes.abstract(config["mesh"], devices)) + "\n"
+
+
+@pytest.mark.parametrize("arg", ["", "debug"])
+@pytest.mark.parametrize("name", RECIPES)
+def test_golden(name, arg):
+    assert text(name, arg) == (GOLDEN / f"{name}{'_' + arg if arg else ''}.txt").read_text()
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe_says_what_it_is_for(name):
+    config = resolved(name, "")
+    doc = (ROOT / "configs" / f"{name}.py").read_text().split('"""')[1]
+    assert f"--config=configs/{name}.py" in doc
+    assert "Hardware:" in doc
+    assert "Expected" in doc
+    assert list(config["mesh"].values()).count(-1) == 1
+    assert config["batch_size"] > 0
+
+
+if __name__ == "__main__":
+    GOLDEN.mkdir(exist_ok=True)
+    for recipe in RECIPES:
+        for argument in ("", "debug"):
+            (GOLDEN / f"{recipe}{'_' + argument if argument else ''}.txt").write_text(text(recipe, argument))
+    sys.exit(0)

@@ -1,0 +1,139 @@
+"""Schedules at points computed by hand; which leaves decay, scale and clip touch."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from mmjax.core import tree
+from mmjax.core.errors import UserError
+from mmjax.train import optim
+
+BASE = {
+    "name": "adamw",
+    "args": {},
+    "lr": 0.1,
+    "schedule": {"name": "constant"},
+    "weight_decay": 0.0,
+    "decay_rules": None,
+    "lr_rules": [],
+    "clip": None,
+    "ema": None,
+}
+LEAVES = ["fc/kernel", "fc/bias", "ln/scale", "tokens/embedding", "positions", "class_token", "probe", "logit_scale"]
+
+
+def update(grads=None, params=None, **config):
+    """Updates of the first step, by path; gradients and parameters are 1 and 2 unless given."""
+    params = params or tree.unflatten({path: jnp.full(3, 2.0) for path in LEAVES})
+    grads = grads or jax.tree.map(jnp.ones_like, params)
+    config = {**BASE, **config}
+    tx = optim.make(config, params, optim.schedule(config["schedule"], config["lr"], 100))
+    updates, state = tx.update(grads, tx.init(params), params)
+    return {path: float(u.ravel()[0]) for path, u in tree.flatten(updates).items()}, state
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize(
+    "spec, points",
+    [
+        ({"name": "cosine"}, {0: 1, 50: 0.5, 100: 0}),
+        ({"name": "cosine", "warmup": 20}, {0: 0, 5: 0.25, 20: 1, 60: 0.5, 100: 0}),
+        ({"name": "cosine", "warmup": 20, "end": 0.1}, {20: 1, 60: 0.55, 100: 0.1}),
+        ({"name": "constant"}, {0: 1, 99: 1}),
+        ({"name": "constant", "warmup": 4}, {0: 0, 1: 0.25, 4: 1, 99: 1}),
+        ({"name": "rsqrt", "timescale": 30}, {0: 1, 30: 0.5**0.5, 90: 0.5}),
+        (
+            {"name": "rsqrt", "timescale": 30, "warmup": 10, "cooldown": 20},
+            {0: 0, 5: 0.5, 10: 1, 40: 0.5**0.5, 80: 0.3**0.5, 90: 0.5 * (3 / 11) ** 0.5, 100: 0},
+        ),
+    ],
+)
+def test_schedules_at_points_by_hand(spec, points):
+    rate = optim.schedule(spec, 2.0, 100)
+    for step, value in points.items():
+        assert float(rate(step)) == pytest.approx(2 * value, rel=1e-6, abs=1e-9), step
+        assert float(jax.jit(rate)(step)) == pytest.approx(2 * value, rel=1e-6, abs=1e-9), step
+
+
+def test_unknown_names_and_keywords_are_named():
+    with pytest.raises(UserError, match=r"optim.schedule: unknown name 'cosin'.*Did you mean 'cosine'\?"):
+        optim.schedule({"name": "cosin"}, 1.0, 10)
+    with pytest.raises(UserError, match="optim: unknown name 'adam'; choose one of: adafactor, adamw, lion"):
+        update(name="adam")
+    with pytest.raises(UserError, match="optim: 'lion' takes no keyword 'eps'"):
+        update(name="lion", args={"eps": 1e-3})
+
+
+def test_a_mistyped_or_missing_setting_is_an_error():
+    optim.check(BASE)
+    with pytest.raises(UserError, match=r"^optim has no key 'weight_decy'; it has: name, .*Did you mean 'weight_decay'\?$"):
+        optim.check({**BASE, "weight_decy": 0.1})
+    with pytest.raises(UserError, match=r"^optim needs args, schedule, weight_decay, "):
+        optim.check({"name": "lion", "lr": 1.0})
+
+
+@pytest.mark.smoke
+def test_by_default_only_matrices_decay():
+    """Adam's first direction is the gradient's sign; decay adds 0.5 * 2 = 1 to it; times the rate 0.1."""
+    found, _ = update(weight_decay=0.5)
+    assert found == {
+        path: pytest.approx(-0.2 if path in ("fc/kernel", "tokens/embedding") else -0.1, rel=1e-5) for path in LEAVES
+    }
+
+
+def test_decay_rules_replace_the_default():
+    found, _ = update(weight_decay=0.5, decay_rules=[["ln/.*", 3.0], [".*", 0.0]])
+    assert found == {path: pytest.approx(-0.4 if path == "ln/scale" else -0.1, rel=1e-5) for path in LEAVES}
+
+
+def test_lr_rules_multiply_the_whole_update():
+    found, _ = update(weight_decay=0.5, lr_rules=[["fc/.*", 0.5], ["ln/.*", 0.0]])
+    wanted = dict.fromkeys(LEAVES, -0.1) | {"fc/kernel": -0.1, "fc/bias": -0.05, "ln/scale": 0.0, "tokens/embedding": -0.2}
+    assert found == {path: pytest.approx(value, rel=1e-5) for path, value in wanted.items()}
+
+
+@pytest.mark.parametrize("table", ["lr_rules", "decay_rules"])
+def test_a_rule_that_covers_no_leaf_is_an_error(table):
+    with pytest.raises(UserError, match=rf"optim.{table}: rule 'fc/kernal' covers no leaf; .* Did you mean 'fc/kernel'\?"):
+        update(**{table: [["fc/kernal", 0.5]]})
+
+
+def test_the_gradient_is_clipped_by_its_global_norm():
+    """Norm 5, clipped to 1: Adam's first moment is 0.1 of (3, 4) / 5."""
+    grads, params = {"a": jnp.asarray([3.0]), "b": jnp.asarray([4.0])}, {"a": jnp.zeros(1), "b": jnp.zeros(1)}
+    for clip, scale in ((1.0, 0.2), (10.0, 1.0), (None, 1.0)):
+        moments = {path: float(m[0]) for path, m in tree.flatten(update(grads, params, clip=clip)[1]).items() if "/mu/" in path}
+        assert sorted(moments.values()) == pytest.approx([0.3 * scale, 0.4 * scale], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "name, args",
+    [
+        ("adamw", {"b1": 0.9, "b2": 0.95, "eps": 1e-8, "mu_dtype": "bfloat16"}),
+        ("lion", {"mu_dtype": "bfloat16"}),
+        ("adafactor", {"min_dim_size": 4}),
+        ("adafactor", {"min_dim_size": 4, "momentum": 0.9}),
+    ],
+)
+def test_every_optimizer_reduces_a_quadratic(name, args):
+    target = jnp.asarray(np.random.default_rng(0).normal(size=(4, 5)), jnp.float32)
+    params = {"w": jnp.zeros((4, 5))}
+    config = {**BASE, "name": name, "args": args, "schedule": {"name": "cosine"}}
+    tx = optim.make(config, params, optim.schedule(config["schedule"], 0.2, 60))
+
+    def one(carry, _):
+        params, state = carry
+        loss, grads = jax.value_and_grad(lambda p: jnp.square(p["w"] - target).sum())(params)
+        updates, state = tx.update(grads, state, params)
+        return (optax.apply_updates(params, updates), state), loss
+
+    (params, state), losses = jax.jit(lambda carry: jax.lax.scan(one, carry, None, 60))((params, tx.init(params)))
+    assert losses[-1] < 0.02 * losses[0]
+    assert params["w"].dtype == jnp.float32
+    shapes = {path: (leaf.shape, leaf.dtype) for path, leaf in tree.flatten(state).items()}
+    if name == "adafactor":
+        assert {shape for path, (shape, _) in shapes.items() if "v_row" in path or "v_col" in path} == {(4,), (5,)}
+    if "mu_dtype" in args or "momentum" in args:
+        assert [str(dtype) for path, (shape, dtype) in shapes.items() if "mu" in path or "ema" in path] == ["bfloat16"]
