@@ -21,7 +21,11 @@ def get_config(arg: str = "") -> ConfigDict:
     c.steps, c.batch_size, c.log_every, c.save_every = 900, 128, 25, 300
     tokenise = {"name": "tokenise", "tokenizer": "openmoji", "length": LENGTH, "bos": None, "eos": None}
     c.data.sources = [{"source": {"name": "tfds", "dataset": "openmoji", "split": "train", "cache": True}, "weight": 1.0}]
-    c.data.transforms = [{"name": "decode"}, {"name": "random_shift", "pixels": 2, "scale": [0.95, 1.05], "size": SIZE}, tokenise]
+    c.data.transforms = [
+        {"name": "decode"},
+        {"name": "random_shift", "pixels": 2, "scale": [0.95, 1.05], "size": SIZE},
+        tokenise,
+    ]
     c.batch = {"image": [[SIZE, SIZE, 3], "uint8"], "text": [[LENGTH], "int32"], "group": [[], "int32"]}
     c.model = {
         "name": "dual_encoder",

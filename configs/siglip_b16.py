@@ -7,8 +7,8 @@ SigLIP's tokenizer.json (32,000 tokens) under MMJAX_DATA. Expected, trained on W
 (published; not run here). The argument "debug" trains a tiny one on drawings in seconds.
 """
 
-from clip_b32 import debug
 from base import get_config as base
+from clip_b32 import debug
 from ml_collections import ConfigDict
 
 VOCAB = 32_000

@@ -7,7 +7,6 @@ mmjax data     list | get NAME
 """
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -245,9 +244,11 @@ def _check_data(config: dict[str, Any], sheet: str) -> None:
     tasks.check_batch(config, rows)
     print("\nbatch 0:")
     for name, value in rows.items():
-        print(f"  {name:8} {str(value.shape):20} {value.dtype!s:8} from {value.min()} to {value.max()}")
+        print(f"  {name:8} {value.shape!s:20} {value.dtype!s:8} from {value.min()} to {value.max()}")
     for i in range(min(3, len(strings["id"]))):
-        print(f"  {strings['id'][i]}: {strings['caption'][i]!r}" + (f" -> {rows['text'][i].tolist()}" if "text" in rows else ""))
+        print(
+            f"  {strings['id'][i]}: {strings['caption'][i]!r}" + (f" -> {rows['text'][i].tolist()}" if "text" in rows else "")
+        )
     if "image" in rows:
         contact_sheet(list(rows["image"][:36]), strings["caption"][:36].tolist()).save(sheet)
         print(f"  contact sheet: {sheet}")

@@ -1,5 +1,6 @@
 """The command line as a user meets it: the shrunk quickstart from end to end, and what bad input gets."""
 
+import io
 import json
 import os
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from mmjax import cli
 
@@ -17,7 +19,12 @@ QUICK = f"--config={ROOT}/configs/quickstart.py:debug"
 def run(*words, **env):
     """Runs mmjax in a process of its own; returns (exit status, stdout, stderr)."""
     done = subprocess.run(
-        [sys.executable, "-m", "mmjax", *words], capture_output=True, text=True, timeout=300, env={**os.environ, **env}, cwd=ROOT
+        [sys.executable, "-m", "mmjax", *words],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, **env},
+        cwd=ROOT,
     )
     return done.returncode, done.stdout, done.stderr
 
@@ -45,7 +52,9 @@ def trained(tmp_path_factory):
 @pytest.mark.smoke
 def test_train_writes_a_workdir(trained):
     workdir, out, err = trained
-    assert {"config.json", "metrics.jsonl", "results.json", "report.html", "checkpoints", "tb"} <= {p.name for p in workdir.iterdir()}
+    assert {"config.json", "metrics.jsonl", "results.json", "report.html", "checkpoints", "tb"} <= {
+        p.name for p in workdir.iterdir()
+    }
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     training = [line for line in lines if "loss" in line]
     assert [line["step"] for line in training] == [5, 10, 15, 20]
@@ -134,7 +143,14 @@ def test_another_model_in_the_workdir_is_refused_with_the_difference(trained, ca
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_examples(tmp_path, capsys):
     # A learning rate at which the first steps are finite and a later one is not.
-    words = ("train", QUICK, f"--workdir={tmp_path}", "--config.optim.lr=1e30", "--config.optim.clip=none", "--config.save_every=1")
+    words = (
+        "train",
+        QUICK,
+        f"--workdir={tmp_path}",
+        "--config.optim.lr=1e30",
+        "--config.optim.clip=none",
+        "--config.save_every=1",
+    )
     message = refused(capsys, *words)
     assert "not finite at step" in message
     assert "synthetic-" in message
@@ -144,10 +160,20 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_examples(tmp_path
     assert max(saved) <= step
 
 
-def test_unreadable_pictures_are_replaced_counted_and_too_many_stop_the_run(tmp_path, capsys):
-    good = [{"image": "synthetic", "text": f"caption {i}", "id": f"good-{i}"} for i in range(3)]
-    source = {"name": "memory", "records": [{**r, "image": b"not a picture", "id": f"bad-{i}"} for i, r in enumerate(good)]}
-    mixed = [{"source": {"name": "synthetic", "n": 64, "size": 48}, "weight": 30.0}, {"source": source, "weight": 1.0}]
-    message = refused(capsys, "train", QUICK, f"--workdir={tmp_path}", f"--config.data.sources={mixed!r}")
-    assert "broken" in message
-    assert "bad-" in message
+def picture(i: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (48, 48), (i * 5, 100, 200)).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_unreadable_pictures_are_replaced_and_counted_and_too_many_stop_the_run(tmp_path, capsys):
+    records = [{"image": picture(i), "text": f"caption {i}", "id": f"good-{i}"} for i in range(45)]
+    records[7] |= {"image": records[7]["image"][:60], "id": "bad-7"}
+    words = ["train", QUICK, f"--config.data.sources={[{'source': {'name': 'memory', 'records': records}}]!r}"]
+    cli.main([*words, f"--workdir={tmp_path}/few", "--config.steps=5"])
+    assert "bad-7" in capsys.readouterr().err
+    lines = [json.loads(line) for line in (tmp_path / "few" / "metrics.jsonl").read_text().splitlines()]
+    assert lines[0]["broken_records"] > 0
+    message = refused(capsys, *words, f"--workdir={tmp_path}/many", "--config.data.max_broken=1e-4")
+    assert "bad-7" in message
+    assert "max_broken" in message

@@ -48,6 +48,10 @@ class Store:
         """
         return restore(self.folder / str(step), like, shardings)
 
+    def wait(self) -> None:
+        """Waits for the write in progress; raises its error."""
+        self._manager.wait_until_finished()
+
     def close(self) -> None:
         """Waits for the write in progress; raises its error."""
         self._manager.wait_until_finished()

@@ -1,4 +1,4 @@
-"""Zero-shot classification: class names in prompt templates, averaged and normalised (CLIP, arXiv 2103.00020, section 3.1.4)."""
+"""Zero-shot classification: class names in prompt templates, averaged and normalised (CLIP, 2103.00020, section 3.1.4)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -40,7 +40,9 @@ class ZeroShot:
         if bad := [t for t in templates if "{}" not in t]:
             raise UserError(f"eval set {set!r}: template {bad[0]!r} has no {{}} for the class name")
         self._epoch = epoch(source, common["transforms"], common["batch_size"], **hosts())
-        prompts = [{"text": t.format(name), "id": f"{name}/{i}", "group": 0} for name in classes for i, t in enumerate(templates)]
+        prompts = [
+            {"text": t.format(name), "id": f"{name}/{i}", "group": 0} for name in classes for i, t in enumerate(templates)
+        ]
         text_only = [t for t in common["transforms"] if t["name"] == "tokenise"]
         memory = {"name": "memory", "records": prompts}
         self._prompts = epoch(memory, text_only, common["batch_size"], ("text",), **hosts())

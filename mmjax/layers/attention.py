@@ -74,8 +74,7 @@ class MultiHeadAttention(nnx.Module):
         """
         kv = x if kv is None else kv
         q, k, v = (
-            linear(y).reshape(*y.shape[:2], self.heads, -1)
-            for linear, y in ((self.query, x), (self.key, kv), (self.value, kv))
+            linear(y).reshape(*y.shape[:2], self.heads, -1) for linear, y in ((self.query, x), (self.key, kv), (self.value, kv))
         )
         if self.implementation == "fused":
             y = jax.nn.dot_product_attention(q, k, v, mask=mask)

@@ -60,9 +60,7 @@ class ConvStem(nnx.Module):
         if patch != 2**halvings or width % 2**halvings:
             raise UserError(f"stem 'conv' halves {halvings} times: patch {patch} must be a power of 2 and divide width {width}")
         widths = [3, *(width >> i for i in reversed(range(halvings)))]
-        self.convs = nnx.List(
-            ConvNorm(widths[i], widths[i + 1], 3, stride=2, dtype=dtype, rngs=rngs) for i in range(halvings)
-        )
+        self.convs = nnx.List(ConvNorm(widths[i], widths[i + 1], 3, stride=2, dtype=dtype, rngs=rngs) for i in range(halvings))
         self.last = nnx.Conv(width, width, (1, 1), dtype=jnp.dtype(dtype), rngs=rngs)
 
     def __call__(self, images: Float[Array, "B height width 3"], train: bool) -> Float[Array, "B rows columns D"]:

@@ -1,8 +1,8 @@
 """Models by name. An assembly's public methods return (y, out), `out` the tapped intermediates; see core.tap.
 
-    model = build({"name": "dual_encoder", "dim": 512, "image": {"name": "vit", ...}, "text": {...}})
-    params, stats = model.init(key)
-    z, out = model.bind(params, stats).image(images)
+model = build({"name": "dual_encoder", "dim": 512, "image": {"name": "vit", ...}, "text": {...}})
+params, stats = model.init(key)
+z, out = model.bind(params, stats).image(images)
 """
 
 from collections.abc import Mapping

@@ -28,9 +28,7 @@ def check(table: registry.Table, spec: Mapping[str, Any], where: str) -> None:
         raise UserError(f"{where}: {spec['name']!r} needs {', '.join(map(repr, missing))}")
 
 
-def build(
-    table: registry.Table, spec: Mapping[str, Any], *, where: str, dtype: str, remat: str, rngs: nnx.Rngs
-) -> nnx.Module:
+def build(table: registry.Table, spec: Mapping[str, Any], *, where: str, dtype: str, remat: str, rngs: nnx.Rngs) -> nnx.Module:
     """The encoder that `spec` describes.
 
     Args:

@@ -1,15 +1,12 @@
 """Resolves a config and tells what it makes, from shapes alone: no data, no compilation."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
-
-from jax.sharding import NamedSharding
 
 from mmjax.core import tree
 from mmjax.sharding import mesh as meshes
 from mmjax.sharding.mesh import AnyMesh
-from mmjax.sharding.rules import Placement
+from mmjax.sharding.rules import Placement, bytes_a_device
 from mmjax.tasks import build as tasks
 from mmjax.train import state as states
 from mmjax.train.loop import model_flops
@@ -27,7 +24,10 @@ def describe(config: Mapping[str, Any], mesh: AnyMesh) -> str:
     plan = states.plan(config, model, task, mesh)
     state, places = tree.flatten(plan.abstract()), plan.placements()
     params = {path: leaf for path, leaf in state.items() if path.startswith("params/")}
-    rows = [_row(path, leaf, places[path], path.removeprefix("params/") in plan.frozen, mesh) for path, leaf in params.items()]
+    here = bytes_a_device(places, state, mesh)
+    rows = [
+        _row(path, leaf, places[path], here[path], path.removeprefix("params/") in plan.frozen) for path, leaf in params.items()
+    ]
     lines = [_table([("parameter", "shape", "dtype", "placement", "bytes/device", "rule", ""), *rows])]
     total = sum(leaf.size for leaf in params.values())
     trained = sum(leaf.size for path, leaf in params.items() if path.removeprefix("params/") not in plan.frozen)
@@ -35,8 +35,8 @@ def describe(config: Mapping[str, Any], mesh: AnyMesh) -> str:
     for part in ("params", "stats", "ema", "opt", "extra"):
         leaves = {path: leaf for path, leaf in state.items() if path.split("/")[0] == part}
         if leaves:
-            here = sum(_bytes(leaf, places[path], mesh) for path, leaf in leaves.items())
-            lines.append(f"{part:7}{_size(sum(map(tree.size_bytes, leaves.values()))):>12} in all{_size(here):>12} a device")
+            total, share = sum(map(tree.size_bytes, leaves.values())), sum(here[path] for path in leaves)
+            lines.append(f"{part:7}{_size(total):>12} in all{_size(share):>12} a device")
     flops = model_flops(config, plan)
     shape = " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
     lines.append(f"mesh {shape}; batch {config['batch_size']:,} = {config['batch_size'] // mesh.size:,} a device")
@@ -44,15 +44,10 @@ def describe(config: Mapping[str, Any], mesh: AnyMesh) -> str:
     return "\n".join(lines)
 
 
-def _row(path: str, leaf: Any, place: Placement, frozen: bool, mesh: AnyMesh) -> tuple[str, ...]:
+def _row(path: str, leaf: Any, place: Placement, size: int, frozen: bool) -> tuple[str, ...]:
     remark = ", ".join(filter(None, ("frozen" if frozen else "", place.note if place.note != "small" else "")))
     split = str(tuple(place.spec)) if any(place.spec) else "whole"
-    size = f"{_bytes(leaf, place, mesh):,}"
-    return path.removeprefix("params/"), str(tuple(leaf.shape)), str(leaf.dtype), split, size, place.rule, remark
-
-
-def _bytes(leaf: Any, place: Placement, mesh: AnyMesh) -> int:
-    return math.prod(NamedSharding(mesh, place.spec).shard_shape(leaf.shape)) * leaf.dtype.itemsize
+    return path.removeprefix("params/"), str(tuple(leaf.shape)), str(leaf.dtype), split, f"{size:,}", place.rule, remark
 
 
 def _size(n: float) -> str:

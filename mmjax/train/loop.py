@@ -119,7 +119,7 @@ class _Loop:
         self.store = store.Store(run.workdir, keep=run.config["keep"])
         self.window: list[dict[str, jax.Array]] = []
         self.broken = BrokenCount(run.stream.max_broken)
-        self.seconds = 0.0
+        self.seconds, self.began = 0.0, None  # spent before `began`, the moment that the clock was started
         self.show = show and self.main
         self.results: dict[str, Any] = {}
 
@@ -172,17 +172,22 @@ class _Loop:
                 done = step + 1
                 if done % config["log_every"] == 0 or done == total:
                     self._log(done)
-                if _agreed(bool(stop)) if done % config["log_every"] == 0 or jax.process_count() == 1 else False:
+                # Several processes must agree, which costs a collective: they ask at log steps only.
+                if (jax.process_count() == 1 or done % config["log_every"] == 0) and _agreed(bool(stop)):
                     self._save(done)
-                    self.store.close()
+                    self.store.wait()
                     raise Interrupted(f"stopped by SIGTERM after step {done}, which is saved: the same command resumes")
                 if done % config["save_every"] == 0 and done < total:
                     self._save(done)
                 if config["eval"]["every"] and done % config["eval"]["every"] == 0 and done < total:
                     self._evaluate(done)
         finally:
-            self.seconds += time.monotonic() - self.began
+            self.seconds, self.began = self._spent(), None
             batches.close()
+
+    def _spent(self) -> float:
+        """Seconds of training so far, those of earlier processes included, evaluations not."""
+        return self.seconds + (time.monotonic() - self.began if self.began is not None else 0.0)
 
     def _log(self, done: int) -> None:
         window, self.window = jax.device_get(self.window), []
@@ -216,8 +221,7 @@ class _Loop:
         self._check_guard()
         if self.store.latest() == done:
             return
-        spent = self.seconds + (time.monotonic() - self.began if hasattr(self, "began") else 0.0)
-        self.store.save(done, self.state, self.meta | {"train_seconds": spent})
+        self.store.save(done, self.state, self.meta | {"train_seconds": self._spent()})
 
     def _check_guard(self) -> None:
         first = int(jax.device_get(self.state["guard"]["first_bad_step"]))
@@ -238,7 +242,7 @@ class _Loop:
         if self.log and sets:
             self.log.write(done, {f"{name}/{key}": float(v) for name, found in sets.items() for key, v in found.items()})
         self.results = sets | {"step": done, "train_seconds": round(self.seconds, 1), "seed": self.config["seed"]}
-        if done < self.config["steps"]:  # evaluations are no training time
+        if self.began is not None:  # evaluations are no training time
             self.began += time.monotonic() - before
             self.mark += time.monotonic() - before
         elif self.main:
@@ -270,7 +274,9 @@ def _same_run(config: Mapping[str, Any], workdir: str) -> None:
     lines = differences(old, json.loads(json.dumps(config)))
     if model := [line for line in lines if line.startswith("model.")]:
         raise UserError(
-            f"{workdir} holds a run with another model; " + "; ".join(model[:6]) + ".\nGive another --workdir, or the old settings."
+            f"{workdir} holds a run with another model; "
+            + "; ".join(model[:6])
+            + ".\nGive another --workdir, or the old settings."
         )
     for line in lines:
         print(f"resuming with a changed config: {line}", file=sys.stderr)

@@ -68,7 +68,12 @@ def step(plan: Plan, state: State, rows: Batch) -> tuple[State, dict[str, jax.Ar
     new = jax.tree.map(lambda a, b: jnp.where(apply, a, b), new, old)
     new |= {"step": state["step"] + 1, "guard": guard}
     measures = {f"terms/{name}": jnp.stack([jnp.float32(x) for x in pair]) for name, pair in terms.items()}
-    norms = {"loss": loss, "grad_norm": grad_norm, "param_norm": optax.tree.norm(params), "update_norm": optax.tree.norm(updates)}
+    norms = {
+        "loss": loss,
+        "grad_norm": grad_norm,
+        "param_norm": optax.tree.norm(params),
+        "update_norm": optax.tree.norm(updates),
+    }
     return new, measures | {name: jnp.float32(value) for name, value in norms.items()}
 
 

@@ -107,14 +107,19 @@ def main() -> None:
     except ImportError as error:
         print(f"mmjax alone: {error}")
     times = {name: [] for name in runners}
-    for name, one in runners.items():  # compile, warm up
+    for one in runners.values():  # compile, warm up
         one(2)
     for _ in range(args.rounds):
         for name, one in runners.items():
             began = time.perf_counter()
             one(args.steps)
             times[name].append((time.perf_counter() - began) / args.steps)
-    result = {"device": jax.devices()[0].device_kind, "jax": jax.__version__, **vars(args), "flops_a_step": runners["mmjax"].flops}
+    result = {
+        "device": jax.devices()[0].device_kind,
+        "jax": jax.__version__,
+        **vars(args),
+        "flops_a_step": runners["mmjax"].flops,
+    }
     peak = PEAK.get(jax.devices()[0].device_kind)
     for name, seconds in times.items():
         median = statistics.median(seconds)

@@ -34,9 +34,7 @@ def test_resnet_50_has_the_published_size():
 
 @pytest.mark.parametrize("norm", ["batch", "group"])
 def test_a_small_tower_for_32_pixels(norm):
-    model = resnet(
-        stages=(1, 1, 1, 1), widths=(8, 8, 16, 16), block="basic", norm=norm, groups=4, stem="small", stem_width=8
-    )
+    model = resnet(stages=(1, 1, 1, 1), widths=(8, 8, 16, 16), block="basic", norm=norm, groups=4, stem="small", stem_width=8)
     params, stats = fill(model.abstract["params"]), fill(model.abstract["stats"])
     assert bool(stats) == (norm == "batch")
 

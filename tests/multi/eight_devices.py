@@ -14,7 +14,17 @@ from mmjax.sharding import place, rules
 from mmjax.train import loop, state, step
 
 B, T, SIZE = 32, 7, 16
-VIT = {"name": "vit", "size": SIZE, "patch": 4, "width": 32, "depth": 2, "heads": 4, "mlp": 64, "pool": "map", "class_token": False}
+VIT = {
+    "name": "vit",
+    "size": SIZE,
+    "patch": 4,
+    "width": 32,
+    "depth": 2,
+    "heads": 4,
+    "mlp": 64,
+    "pool": "map",
+    "class_token": False,
+}
 BATCHNORM = {"name": "resnet", "stages": [1, 1], "widths": [8, 16], "block": "basic", "stem": "small", "stem_width": 8}
 TEXT = {"name": "text_transformer", "vocab": 64, "length": T, "width": 32, "depth": 2, "heads": 4, "mlp": 64}
 TENSOR = [

@@ -14,7 +14,11 @@ HERE = Path(__file__).parent
 def test_on_eight_fake_devices(file):
     env = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", str(HERE / file)], env=env, capture_output=True, text=True, cwd=HERE.parent.parent
+        [sys.executable, "-m", "pytest", "-q", str(HERE / file)],
+        env=env,
+        capture_output=True,
+        text=True,
+        cwd=HERE.parent.parent,
     )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert "skipped" not in done.stdout

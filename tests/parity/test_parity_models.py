@@ -274,9 +274,7 @@ def test_resnet_values_and_statistics(block, train):
     config = transformers.ResNetConfig(embedding_size=6, hidden_sizes=[*widths], depths=[*stages], layer_type=block)
     net = randomise(transformers.ResNetModel(config)).train(train)
     arrays = jax_of(resnet_arrays(numpy_of(net.state_dict().items()), stages))
-    model = module.define(
-        lambda key: ResNet(stages, widths, block=block, stem_width=6, dtype="float64", rngs=module.rngs(key))
-    )
+    model = module.define(lambda key: ResNet(stages, widths, block=block, stem_width=6, dtype="float64", rngs=module.rngs(key)))
 
     @jax.jit
     def run(params, stats, x):

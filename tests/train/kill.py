@@ -66,7 +66,9 @@ def _finish(workdir: Path, steps: int) -> None:
 
 def _kill(workdir: Path, steps: int, where: str, after: float) -> dict | None:
     """Starts the run and kills it and its workers; what stood in the workdir then, or None where it ended first."""
-    process = subprocess.Popen(_command(workdir, steps), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen(
+        _command(workdir, steps), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
     before, deadline = _saved(workdir), time.monotonic() + 300
     start = time.monotonic()
     while process.poll() is None and time.monotonic() < deadline:
@@ -126,7 +128,11 @@ def main() -> None:
     result = kill_and_compare(args.kills, args.seed, args.steps)
     import jax
 
-    machine = {"machine": f"{os.cpu_count()} x {platform.machine()}", "python": platform.python_version(), "jax": jax.__version__}
+    machine = {
+        "machine": f"{os.cpu_count()} x {platform.machine()}",
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+    }
     Path(args.out).write_text(json.dumps({**result, "seconds": round(time.monotonic() - began), **machine}, indent=2) + "\n")
 
 

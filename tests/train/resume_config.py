@@ -1,4 +1,4 @@
-"""A run with everything that could make a resumed one differ: dropout, patch dropout, BatchNorm, EMA, two sources, two workers."""
+"""A run with all that could make a resumed one differ: dropouts, BatchNorm, EMA, two sources, two workers."""
 
 import sys
 from pathlib import Path

@@ -18,7 +18,7 @@ drawings of what it has never seen. So there are two test splits:
   hexadecimal code points joined by "-".
 - heldout_pairs: of the rest, in the order of their ids, `rng.choice(len(rest), 395, replace=False)` by the same rng:
   10% of all rows. The seed is the first whose unseen concepts have 285 to 295 rows (seeds 0 to 3 give 347, 334, 346 and 305: a
-  few large families decide), which is the size that published expectations of R@1 were measured on.
+  few large families decide), the size on which the expectations of R@1 for this set were measured.
 - train: the remainder.
 
 unseen_concepts.txt and heldout_pairs.txt beside the data list them. A group number is the caption's
