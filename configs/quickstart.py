@@ -18,9 +18,9 @@ def get_config(arg: str = "") -> ConfigDict:
     if arg not in ("", "debug"):
         raise ValueError(f"unknown argument {arg!r}; it takes: debug")
     c = base()
-    c.steps, c.batch_size, c.log_every, c.save_every = 900, 128, 25, 300
+    c.steps, c.batch_size, c.log_every, c.save_every = 560, 256, 20, 140
     tokenise = {"name": "tokenise", "tokenizer": "openmoji", "length": LENGTH, "bos": None, "eos": None}
-    c.data.sources = [{"source": {"name": "tfds", "dataset": "openmoji", "split": "train", "cache": True}, "weight": 1.0}]
+    c.data.sources = [{"source": {"name": "tfds", "dataset": "openmoji", "split": "train", "cache": True}, "block": 8}]
     c.data.transforms = [
         {"name": "decode"},
         {"name": "random_shift", "pixels": 2, "scale": [0.95, 1.05], "size": SIZE},
@@ -36,8 +36,8 @@ def get_config(arg: str = "") -> ConfigDict:
                  "pool": "mean", "pad_id": 0, "positions": "none"},
     }  # fmt: skip
     c.task = {"name": "contrastive", "loss": {"name": "softmax"}, "pixels": "siglip"}
-    c.optim.lr, c.optim.weight_decay, c.optim.args = 2e-3, 0.2, {"b2": 0.98}
-    c.optim.schedule = {"name": "cosine", "warmup": 70}
+    c.optim.lr, c.optim.weight_decay, c.optim.args = 2.5e-3, 0.2, {"b2": 0.98}
+    c.optim.schedule = {"name": "cosine", "warmup": 50}
     evaluation = {"name": "tfds", "dataset": "openmoji", "cache": True}
     c.eval.transforms = [{"name": "decode"}, {"name": "resize", "size": SIZE}, tokenise]
     c.eval.batch_size = 128

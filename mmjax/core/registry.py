@@ -13,13 +13,14 @@ from mmjax.core.errors import UserError, suggest
 Table = Mapping[str, Callable[..., Any]]
 
 
-def check(table: Table, spec: Mapping[str, Any], where: str = "") -> None:
+def check(table: Table, spec: Mapping[str, Any], where: str = "", filled: int = 0) -> None:
     """Raises UserError unless `spec` names a row of `table` and has only keywords that the row accepts.
 
     Args:
       table: name -> callable.
       spec: `{"name": ..., **keywords}`.
       where: the spec's place in the config, for the message.
+      filled: how many leading arguments the caller passes itself; the spec may not set them.
     """
     at = f"{where}: " if where else ""
     if "name" not in spec:
@@ -27,7 +28,7 @@ def check(table: Table, spec: Mapping[str, Any], where: str = "") -> None:
     name = spec["name"]
     if name not in table:
         raise UserError(f"{at}unknown name {name!r}; choose one of: {', '.join(sorted(table))}.{suggest(name, table)}")
-    accepted = list(parameters(table[name]))
+    accepted = list(parameters(table[name]))[filled:]
     for key in spec:
         if key != "name" and key not in accepted:
             raise UserError(f"{at}{name!r} takes no keyword {key!r}; it takes: {', '.join(accepted)}.{suggest(key, accepted)}")
@@ -46,6 +47,6 @@ def build(table: Table, spec: Mapping[str, Any], *args: Any, where: str = "", **
 
     Keywords of the spec win over `extra`, which holds what the caller knows (a dtype, random keys).
     """
-    check(table, spec, where)
+    check(table, spec, where, filled=len(args))
     keywords = {k: v for k, v in spec.items() if k != "name"}
     return table[spec["name"]](*args, **{**extra, **keywords})

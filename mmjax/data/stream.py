@@ -33,7 +33,7 @@ from mmjax.data.sources import SOURCES, Source, group_of
 from mmjax.data.transforms import TRANSFORMS
 
 Spec = Mapping[str, Any]
-ENTRY = ("source", "weight", "groups")
+ENTRY = ("source", "weight", "groups", "block")
 DEFAULT_FIELDS = ("image", "text", "group", "label")
 
 
@@ -45,7 +45,9 @@ class Stream:
     replaces). B is the host's share of `batch_size`; concatenated in the order of hosts they are the global batch.
 
     Args:
-      sources: list of {"source": {"name": ..., **keywords}, "weight": 1.0, "groups": None}.
+      sources: list of {"source": {"name": ..., **keywords}, "weight": 1.0, "groups": None, "block": 1}. Consecutive records of
+        a block stay together in the shuffle: in a source that is in order, near neighbours then are each other's
+        negatives in a contrastive batch.
       transforms: list of {"name": ..., **keywords}, applied in order.
       batch_size: of all hosts together.
       fields: which of rows.FIELDS the batch holds.
@@ -80,8 +82,8 @@ class Stream:
         # Records of all sources are numbered in one row, so that what travels through Grain is one integer.
         starts = [0, *itertools.accumulate(len(source) for source in built)]
         orders = [
-            grain.MapDataset.range(first, end).shuffle(seed=int(keys.rng(seed, "order", i).integers(2**32))).repeat()
-            for i, (first, end) in enumerate(itertools.pairwise(starts))
+            _order(first, end - first, entry.get("block", 1), int(keys.rng(seed, "order", i).integers(2**32)))
+            for i, (entry, first, end) in enumerate(zip(sources, starts[:-1], starts[1:], strict=True))
         ]
         weights = [float(entry.get("weight", 1.0)) for entry in sources]
         numbers = grain.MapDataset.mix(orders, weights) if len(orders) > 1 else orders[0]
@@ -211,6 +213,24 @@ def _source(spec: Spec) -> Source:
     if not len(source):
         raise UserError(f"source {spec['name']!r} holds no record")
     return source
+
+
+def _order(first: int, size: int, block: int, seed: int) -> Any:
+    """A MapDataset without an end of the numbers first ... first + size - 1, shuffled by blocks anew in each epoch."""
+    import grain
+
+    if not 1 <= block <= size:
+        raise UserError(f"data.sources: block {block} is not between 1 and the source's {size} records")
+    epochs = max(1, 2**48 // size)  # without an end, yet countable: Grain's own endless length overflows in slices
+    blocks = grain.MapDataset.range(size // block).shuffle(seed=seed).repeat(epochs)
+    numbers = grain.MapDataset.range(size // block * block).repeat(epochs)
+    return numbers.map_with_index(functools.partial(_member, blocks, first, size, block, seed))
+
+
+def _member(blocks: Any, first: int, size: int, block: int, seed: int, position: int, _: int) -> int:
+    """The record at a position. Each epoch cuts the source into blocks at another place, so none is always left over."""
+    cut = 0 if block == 1 else int(keys.rng(seed, "cut", position // (size // block * block)).integers(size))
+    return first + (blocks[position // block] * block + position % block + cut) % size
 
 
 def _build(transforms: Sequence[Spec]) -> list[Any]:

@@ -16,7 +16,7 @@ from mmjax.tasks.task import Task
 def check(config: Mapping[str, Any]) -> None:
     """Raises UserError for an evaluator that the table does not know or a choice that does not exist."""
     for i, spec in enumerate(config["eval"]["sets"]):
-        registry.check(EVALUATORS, spec, f"eval.sets.{i}")
+        registry.check(EVALUATORS, spec, f"eval.sets.{i}", filled=4)
     if config["eval"]["params"] not in ("raw", "ema"):
         raise UserError(f"eval.params {config['eval']['params']!r} is not one of: raw, ema")
     if config["eval"]["params"] == "ema" and not config["optim"]["ema"]:

@@ -27,7 +27,7 @@ class Contrastive(Task):
     weights = {"contrastive": 1.0}
 
     def __init__(self, loss: dict, pixels: str = "siglip"):
-        registry.check(CONTRASTIVE, loss, "task.loss")
+        registry.check(CONTRASTIVE, loss, "task.loss", filled=5)
         constants(pixels)  # an unknown name is an error now, not in the first step
         self._loss, self._pixels = loss, pixels
 

@@ -290,3 +290,25 @@ def test_workers_are_kept_off_the_accelerator(monkeypatch):
     monkeypatch.setattr(streams.threading.Thread, "start", lambda self: None)  # this process has no parent to follow
     streams._start_worker(0, 1)
     assert os.environ["JAX_PLATFORMS"] == "cpu"
+
+
+@pytest.mark.parametrize("block", [1, 3, 4])
+def test_blocks_stay_together_and_each_epoch_is_cut_elsewhere(block):
+    records = [{"image": np.zeros((2, 2, 3), np.uint8), "text": "x", "id": str(i)} for i in range(14)]
+    entry = {"source": {"name": "memory", "records": records}, "block": block}
+    stream = Stream([entry], [], batch_size=block, fields=("image",))
+    per_epoch, seen = 14 // block, set()
+    for epoch_number in range(3):
+        ids = [stream.batch_at(k)["id"].astype(int) for k in range(epoch_number * per_epoch, (epoch_number + 1) * per_epoch)]
+        for batch in ids:
+            assert (np.diff(batch) % 14 == 1).all()
+        flat = np.concatenate(ids).tolist()
+        assert len(set(flat)) == per_epoch * block  # no record twice in an epoch
+        seen |= set(flat)
+    assert seen == set(range(14))
+
+
+def test_a_block_larger_than_its_source_is_refused():
+    entry = {"source": {"name": "synthetic", "n": 4}, "block": 5}
+    with pytest.raises(UserError, match="block 5"):
+        Stream([entry], [], batch_size=2)
