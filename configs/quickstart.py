@@ -3,7 +3,10 @@
     mmjax data get openmoji
     mmjax train --config=configs/quickstart.py --workdir=runs/quickstart
 
-Hardware: 2 CPU cores. The argument "debug" trains a smaller one on drawings for seconds.
+Hardware: 2 CPU cores, about 4 minutes. Expected: R@1 of 0.6 on 395 held-out pairs, both ways; the README's table has three
+seeds, and the pairs of unseen concepts. The drawings are in the order of their code points, so a block of 8 holds variants of
+one concept: hard negatives, which teach skin tone and gender apart from what is drawn. The argument "debug" trains a smaller
+one on made drawings for seconds.
 """
 
 from base import get_config as base
@@ -18,7 +21,7 @@ def get_config(arg: str = "") -> ConfigDict:
     if arg not in ("", "debug"):
         raise ValueError(f"unknown argument {arg!r}; it takes: debug")
     c = base()
-    c.steps, c.batch_size, c.log_every, c.save_every = 560, 256, 20, 140
+    c.steps, c.batch_size, c.log_every, c.save_every = 460, 256, 20, 115
     tokenise = {"name": "tokenise", "tokenizer": "openmoji", "length": LENGTH, "bos": None, "eos": None}
     c.data.sources = [{"source": {"name": "tfds", "dataset": "openmoji", "split": "train", "cache": True}, "block": 8}]
     c.data.transforms = [
