@@ -21,11 +21,14 @@ def get_config(arg: str = "") -> ConfigDict:
             "sharding": [[".*", "fsdp"]],
             # Parameters are float32; activations are computed in this. Softmax and norms stay in float32.
             "compute_dtype": "float32",
-            # What the backward pass recomputes: "none", "dots" (all but matrix products), "full".
+            # What the backward pass of Transformer blocks recomputes: "none", "dots" (all but matrix products), "full".
             "remat": "none",
-            # sources: [{"source": {"name": ...}, "weight": 1.0}, ...]; transforms: [{"name": ...}, ...]; workers: processes
-            # that load (0: threads of this one); max_broken: share of the latest records that may be unreadable (each is
-            # replaced, counted and named) before the run stops.
+            # sources: [{"source": {"name": ...}, "weight": 1.0, "groups": None, "block": 1}, ...]; groups: entries of one name
+            # share their group numbers; block: so many neighbours stay together in the shuffle. transforms: [{"name": ...},
+            # ...]; workers: processes that load (0: threads of this one); max_broken: share of the latest records that may be
+            # unreadable (each is replaced, counted and named) before the run stops. Parts chosen by name, here and below,
+            # take the keywords of their class: mmjax/data/sources.py, data/transforms.py, models/, tasks/, train/optim.py,
+            # evaluators/.
             "data": {"sources": [], "transforms": [], "workers": 0, "max_broken": 0.01},
             # What a batch holds: {field: [shape of a row, dtype]}. Lets check and plan work without data.
             "batch": {},

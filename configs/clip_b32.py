@@ -1,6 +1,6 @@
 """CLIP ViT-B/32 from scratch (Radford et al. 2021, arXiv 2103.00020, tables 19 and 20), in the batch of its paper.
 
-    mmjax train --config=configs/clip_b32.py --workdir=gs://BUCKET/clip_b32 --config.data.sources.0.source.dataset=YOURS
+    mmjax train --config=configs/clip_b32.py --workdir=runs/clip_b32 --config.data.sources.0.source.dataset=YOURS
 
 Hardware: TPU v5e-64, or 64 A100; one mesh axis is -1, so it takes what there is. Data: a tfds set "pairs" with image and
 text and CLIP's tokenizer.json under MMJAX_DATA. Expected, trained on LAION-400M for 13 billion examples: 62.9% zero-shot

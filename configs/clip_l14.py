@@ -1,6 +1,6 @@
 """CLIP ViT-L/14 from scratch (Radford et al. 2021, arXiv 2103.00020, table 20).
 
-    mmjax train --config=configs/clip_l14.py --workdir=gs://BUCKET/clip_l14 --config.data.sources.0.source.dataset=YOURS
+    mmjax train --config=configs/clip_l14.py --workdir=runs/clip_l14 --config.data.sources.0.source.dataset=YOURS
 
 Hardware: TPU v5p-256, or 256 A100-80GB, parameters and optimizer split 8 ways over fsdp; data and "debug" as in
 clip_b32.py. Expected, with the data of its paper: 75.5% zero-shot top-1 on ImageNet (published; not run here).

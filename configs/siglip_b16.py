@@ -1,6 +1,6 @@
 """SigLIP ViT-B/16 at 224 pixels from scratch (Zhai et al. 2023, arXiv 2303.15343).
 
-    mmjax train --config=configs/siglip_b16.py --workdir=gs://BUCKET/siglip_b16 --config.data.sources.0.source.dataset=YOURS
+    mmjax train --config=configs/siglip_b16.py --workdir=runs/siglip_b16 --config.data.sources.0.source.dataset=YOURS
 
 Hardware: TPU v5e-256; one mesh axis is -1, so it takes what there is. Data: a tfds set "pairs" with image and text and
 SigLIP's tokenizer.json (32,000 tokens) under MMJAX_DATA. Expected, trained on WebLI: 76.0% zero-shot top-1 on ImageNet

@@ -12,7 +12,10 @@ python=${PYTHON:-python3}
 stamp=$venv/.installed-$(cat requirements.txt setup.py | cksum | cut -d' ' -f1)
 [ -f "$stamp" ] && exit 0
 echo "installing pinned versions into $venv (a minute or two) ..." >&2
-[ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+"$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear "$venv" || {
+    echo "could not make $venv: Debian's Python needs 'apt-get install python3-venv'" >&2
+    exit 1
+}
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 rm -f "$venv"/.installed-*

@@ -45,7 +45,7 @@ def train(args: argparse.Namespace) -> None:
 
     print(processes.table(), file=sys.stderr)
     run = loop.setup(config, args.workdir)
-    suite = _suite(run)
+    suite = _make_suite(run.config, run.plan)
     results = loop.finished(run)
     if results is None:
         results = loop.train(run, suite, _travels(config))
@@ -67,7 +67,8 @@ def evaluate(args: argparse.Namespace) -> None:
     folder = store.find(args.checkpoint)
     meta = store.meta(folder)
     config = _with_overrides(meta["config"], args.overrides)
-    workdir = str(folder.parent.parent)
+    # Results go into the workdir; beside the checkpoint where it was copied out of one.
+    workdir = str(folder.parent.parent if folder.parent.name == "checkpoints" else folder)
     _use_tokenizer(config, meta["tokenizer"], workdir)
     plan = loop.plan(config, meshes.make(config["mesh"]))
     wanted = "ema" if config["eval"]["params"] == "ema" else "params"
@@ -174,10 +175,6 @@ def _start_jax() -> None:
     processes.connect()
 
 
-def _suite(run: Any) -> Any:
-    return _make_suite(run.config, run.plan)
-
-
 def _make_suite(config: dict[str, Any], plan: Any) -> Any:
     from mmjax.evaluators.suite import Suite
 
@@ -236,13 +233,14 @@ def _check_data(config: dict[str, Any], sheet: str) -> None:
     from mmjax.tasks import build as tasks
 
     try:
-        stream = Stream(**config["data"], batch_size=config["batch_size"], seed=config["seed"])
+        looked_at = min(config["batch_size"], 36)
+        stream = Stream(**config["data"] | {"workers": 0}, batch_size=looked_at, seed=config["seed"])
     except UserError as error:
         print(f"\nno data to look at: {error}")
         return
     rows, strings = split(stream.batch_at(0))
     tasks.check_batch(config, rows)
-    print("\nbatch 0:")
+    print(f"\nbatch 0, its first {looked_at} rows:")
     for name, value in rows.items():
         print(f"  {name:8} {value.shape!s:20} {value.dtype!s:8} from {value.min()} to {value.max()}")
     for i in range(min(3, len(strings["id"]))):

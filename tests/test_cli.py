@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from mmjax import cli
+from mmjax.data.builders.write import write_tfds
 
 ROOT = Path(__file__).parents[1]
 QUICK = f"--config={ROOT}/configs/quickstart.py:debug"
@@ -98,7 +99,7 @@ def test_check_is_quick_and_draws_a_batch(tmp_path):
     assert status == 0, err
     assert "image_encoder/stack/blocks/attn/query/kernel" in out
     assert "flops a step" in out
-    assert "batch 0:" in out
+    assert "batch 0, its first 32 rows:" in out
     assert (tmp_path / "sheet.png").stat().st_size > 1000
 
 
@@ -167,9 +168,15 @@ def picture(i: int) -> bytes:
 
 
 def test_unreadable_pictures_are_replaced_and_counted_and_too_many_stop_the_run(tmp_path, capsys):
+    import tensorflow_datasets as tfds
+
     records = [{"image": picture(i), "text": f"caption {i}", "id": f"good-{i}"} for i in range(45)]
     records[7] |= {"image": records[7]["image"][:60], "id": "bad-7"}
-    words = ["train", QUICK, f"--config.data.sources={[{'source': {'name': 'memory', 'records': records}}]!r}"]
+    features = {"image": tfds.features.Image(encoding_format="png"), "text": tfds.features.Text(), "id": tfds.features.Text()}
+    folder = tmp_path / "pictures" / "1.0.0"
+    folder.mkdir(parents=True)
+    write_tfds(folder, "pictures", "1.0.0", features, {"train": records}, "a test", "none")
+    words = ["train", QUICK, f"--config.data.sources={[{'source': {'name': 'tfds', 'path': str(folder)}}]!r}"]
     cli.main([*words, f"--workdir={tmp_path}/few", "--config.steps=5"])
     assert "bad-7" in capsys.readouterr().err
     lines = [json.loads(line) for line in (tmp_path / "few" / "metrics.jsonl").read_text().splitlines()]

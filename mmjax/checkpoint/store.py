@@ -80,6 +80,12 @@ def complete(folder: epath.Path) -> bool:
     return all((folder / item).exists() for item in ("state", "meta")) and ocp.utils.is_checkpoint_finalized(folder)
 
 
+def saved(workdir: str) -> bool:
+    """Whether a workdir holds a complete checkpoint."""
+    folder = epath.Path(workdir).absolute() / "checkpoints"
+    return folder.is_dir() and any(complete(path) for path in folder.iterdir() if path.name.isdigit())
+
+
 def meta(folder: epath.Path) -> dict[str, Any]:
     """The json item of one checkpoint."""
     with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:

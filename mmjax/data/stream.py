@@ -18,6 +18,7 @@ import functools
 import itertools
 import multiprocessing.util  # its exit hook has to be registered before ours, and so run after it
 import os
+import signal
 import sys
 import threading
 import weakref
@@ -299,6 +300,9 @@ def _start_worker(index: int, count: int) -> None:
 
     Grain's workers poll a flag of their parent's; one that is killed outright never raises it.
     """
+    # A launcher signals the whole process group: the parent decides what ends, and needs its batches until it has saved.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
     os.environ["JAX_PLATFORMS"] = "cpu"
     if "jax" in sys.modules:  # Grain imports it before this runs; no backend is up yet
         sys.modules["jax"].config.update("jax_platforms", "cpu")

@@ -1,6 +1,6 @@
 """Runs a task's towers over an evaluation set: the part that all evaluators share."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -9,39 +9,48 @@ from jax.sharding import Mesh
 
 from mmjax.core import pin
 from mmjax.core.module import Model
+from mmjax.data.rows import Batch, split
 from mmjax.sharding import place
 from mmjax.sharding.mesh import PINS
 from mmjax.tasks.task import Binder
 
 
 class Embedder:
-    """One jitted program for one tower: rows of a batch -> embeddings, in inference mode.
+    """One jitted program: rows of a batch -> embeddings of the towers, in inference mode.
 
     Args:
-      tower: a task's method (bind, params, rows) -> (B, D).
+      towers: a task's methods (bind, params, rows) -> (B, D), by name.
     """
 
-    def __init__(self, model: Model, tower: Callable[..., jax.Array], mesh: Mesh):
+    def __init__(self, model: Model, towers: Mapping[str, Callable[..., jax.Array]], mesh: Mesh):
         self._mesh = mesh
 
-        def embed(params: dict, stats: dict, rows: dict[str, jax.Array]) -> jax.Array:
+        def embed(params: dict, stats: dict, rows: dict[str, jax.Array]) -> dict[str, jax.Array]:
             with pin.on(mesh, PINS):
-                return tower(Binder(model, stats), params, rows)
+                bind = Binder(model, stats)
+                return {name: tower(bind, params, rows) for name, tower in towers.items()}
 
         self._embed = jax.jit(embed)
 
-    def __call__(self, params: dict, stats: dict, batches: Iterable[dict[str, np.ndarray]]) -> np.ndarray:
-        """Embeddings (n, D) float32 of every unpadded row of `batches`, in order, on every host."""
-        parts = []
-        for rows in batches:
-            z = self._embed(params, stats, place.batch({k: v for k, v in rows.items() if k != "mask"}, self._mesh))
-            parts.append(_whole(z)[_whole(rows["mask"])])
-        return np.concatenate(parts).astype(np.float32)
+    def __call__(self, params: dict, stats: dict, batches: Iterable[Batch], keep: Sequence[str] = ()) -> dict[str, np.ndarray]:
+        """Embeddings (n, D) float32 by tower, and the integer fields `keep`, of every readable row, on every host.
 
+        "row" holds the places of those rows in the set. A batch is dropped once it is embedded: the set need not fit.
+        """
+        parts: dict[str, list[np.ndarray]] = {}
+        seen = 0
+        for batch in batches:
+            rows = split(batch)[0]
+            mask = _whole(rows.pop("mask"))
+            found = {name: _whole(z).astype(np.float32) for name, z in self._embed(params, stats, self._place(rows)).items()}
+            found |= {name: _whole(rows[name]) for name in keep} | {"row": seen + np.arange(len(mask))}
+            for name, value in found.items():
+                parts.setdefault(name, []).append(value[mask])
+            seen += len(mask)
+        return {name: np.concatenate(values) for name, values in parts.items()}
 
-def gather(batches: Iterable[dict[str, np.ndarray]], field: str) -> np.ndarray:
-    """An integer field of every unpadded row, in the order of the embeddings, on every host."""
-    return np.concatenate([_whole(rows[field].astype(np.int32))[_whole(rows["mask"])] for rows in batches])
+    def _place(self, rows: Batch) -> dict[str, jax.Array]:
+        return place.batch(rows, self._mesh)
 
 
 def hosts() -> dict[str, int]:

@@ -7,9 +7,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from mmjax.core.module import Model
-from mmjax.data.rows import split
 from mmjax.data.stream import Epoch, epoch
-from mmjax.evaluators.embed import Embedder, gather, hosts
+from mmjax.evaluators.embed import Embedder, hosts
 from mmjax.metrics import retrieval
 from mmjax.tasks.task import Task
 
@@ -29,19 +28,17 @@ class Retrieval:
 
     def __init__(self, model: Model, task: Task, mesh: Mesh, common: Mapping[str, Any], *, set: str, source: dict):
         self._epoch = epoch(source, common["transforms"], common["batch_size"], **hosts())
-        self._image, self._text = Embedder(model, task.image, mesh), Embedder(model, task.text, mesh)
+        self._embed = Embedder(model, {"image": task.image, "text": task.text}, mesh)
         self.set = set
         self.found: dict[str, Any] | None = None
 
     def __call__(self, params: dict, stats: dict, step: int) -> dict[str, dict[str, float]]:
         """{set: {"t2i/R@1": ..., ..., "candidates": n}}."""
-        batches = [split(rows)[0] for rows in self._epoch]
-        images, texts = self._image(params, stats, batches), self._text(params, stats, batches)
-        group = gather(batches, "group").astype(np.int64)
+        z = self._embed(params, stats, self._epoch, keep=("group",))
+        images, texts, group = z["image"], z["text"], z["group"].astype(np.int64)
         ways = {"t2i": retrieval.ranks(texts, images, group, group), "i2t": retrieval.ranks(images, texts, group, group)}
         few = np.linspace(0, len(group) - 1, min(MATRIX, len(group))).astype(int)
-        readable = np.flatnonzero(np.concatenate([rows["mask"] for rows in batches]))
-        self.found = {**ways, "group": group, "few": few, "similarity": texts[few] @ images[few].T, "readable": readable}
+        self.found = {**ways, "group": group, "few": few, "similarity": texts[few] @ images[few].T, "readable": z["row"]}
         scores = {f"{way}/{name}": value for way, ranking in ways.items() for name, value in retrieval.scores(ranking).items()}
         return {self.set: scores | {"candidates": len(group)}}
 

@@ -8,9 +8,8 @@ from jax.sharding import Mesh
 
 from mmjax.core.errors import UserError
 from mmjax.core.module import Model
-from mmjax.data.rows import split
 from mmjax.data.stream import epoch
-from mmjax.evaluators.embed import Embedder, gather, hosts
+from mmjax.evaluators.embed import Embedder, hosts
 from mmjax.metrics import classification
 from mmjax.tasks.task import Task
 
@@ -46,15 +45,15 @@ class ZeroShot:
         text_only = [t for t in common["transforms"] if t["name"] == "tokenise"]
         memory = {"name": "memory", "records": prompts}
         self._prompts = epoch(memory, text_only, common["batch_size"], ("text",), **hosts())
-        self._image, self._text = Embedder(model, task.image, mesh), Embedder(model, task.text, mesh)
+        self._image, self._text = (Embedder(model, {"z": tower}, mesh) for tower in (task.image, task.text))
         self._classes, self.set = len(classes), set
 
     def __call__(self, params: dict, stats: dict, step: int) -> dict[str, dict[str, float]]:
         """{set: {"zeroshot/top1": ..., "zeroshot/top5": ..., "zeroshot/mean_class": ..., "zeroshot/classes": n}}."""
-        prompts = self._text(params, stats, (split(rows)[0] for rows in self._prompts))
+        prompts = self._text(params, stats, self._prompts)["z"]
         classes = prompts.reshape(self._classes, -1, prompts.shape[-1]).mean(1)
         classes /= np.linalg.norm(classes, axis=-1, keepdims=True)
-        batches = [split(rows)[0] for rows in self._epoch]
-        images, labels = self._image(params, stats, batches), gather(batches, "label")
+        found = self._image(params, stats, self._epoch, keep=("label",))
+        images, labels = found["z"], found["label"]
         scores = classification.accuracy(images @ classes.T, labels)
         return {self.set: {f"zeroshot/{name}": value for name, value in scores.items()} | {"zeroshot/classes": self._classes}}

@@ -4,18 +4,19 @@ import os
 
 import jax
 
-# Variable -> the number of processes it speaks of: SLURM's job step, Open MPI, jax's own.
-_LAUNCHERS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "JAX_NUM_PROCESSES")
+# Variables that tell the number of processes: SLURM's job step and Open MPI, from which jax finds all the rest.
+_LAUNCHERS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 
 
 def connect() -> None:
-    """Joins the processes that a launcher started (SLURM, Open MPI, JAX_* variables, a TPU pod); a no-op on one process.
+    """Joins the processes that srun or mpirun started, or the hosts of a TPU pod slice on GKE; a no-op on one process.
 
-    Call it before anything touches a device.
+    Call it before anything touches a device. Elsewhere (TPU VMs without GKE, a cluster of one's own) set
+    MMJAX_DISTRIBUTED=1: jax.distributed.initialize then finds what it can and says what it misses.
     """
     started = any(int(os.environ.get(name, "1") or 1) > 1 for name in _LAUNCHERS)
     pod = "," in os.environ.get("TPU_WORKER_HOSTNAMES", "")
-    if started or pod:
+    if started or pod or os.environ.get("MMJAX_DISTRIBUTED") == "1":
         jax.distributed.initialize()
 
 

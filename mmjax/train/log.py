@@ -1,5 +1,6 @@
 """What a run says of itself: JSON lines and TensorBoard always, wandb when asked, and a progress bar."""
 
+import importlib.util
 import json
 import math
 import sys
@@ -90,6 +91,12 @@ class Progress:
         """Ends the bar where it stands."""
         if self._bar is not None:
             self._bar.close()
+
+
+def check_client(config: Mapping[str, Any]) -> None:
+    """Raises UserError where wandb is asked for and not installed."""
+    if config["wandb"] and importlib.util.find_spec("wandb") is None:
+        raise UserError("wandb is on and not installed: pip install 'mmjax[wandb]', or --config.wandb=false")
 
 
 def _wandb(workdir: str, config: Mapping[str, Any]):

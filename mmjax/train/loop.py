@@ -27,9 +27,11 @@ from mmjax.sharding import place
 from mmjax.tasks import build as tasks
 from mmjax.train import state as states
 from mmjax.train import step as steps
-from mmjax.train.log import Log, Progress
+from mmjax.train.log import Log, Progress, check_client
 from mmjax.train.peaks import PEAK
 
+# Records that are read before anything compiles, to see that the data are what the config says.
+SAMPLE = 8
 # (params, stats, step) -> {set: {metric: value}}
 Evaluate = Callable[[dict, dict, int], dict[str, dict[str, float]]]
 
@@ -57,6 +59,7 @@ def setup(config: dict[str, Any], workdir: str) -> Run:
     mesh = meshes.make(config["mesh"])
     meshes.check_batch(config["batch_size"], mesh.shape, jax.process_count())
     static = plan(config, mesh)
+    check_client(config)
     _same_run(config, workdir)
     stream = Stream(
         **config["data"],
@@ -65,7 +68,8 @@ def setup(config: dict[str, Any], workdir: str) -> Run:
         host=jax.process_index(),
         hosts=jax.process_count(),
     )
-    tasks.check_batch(config, split(stream.batch_at(0))[0])
+    sample = Stream(**config["data"] | {"workers": 0}, batch_size=min(config["batch_size"], SAMPLE), seed=config["seed"])
+    tasks.check_batch(config, split(sample.batch_at(0))[0])
     return Run(config, workdir, static, stream)
 
 
@@ -83,9 +87,9 @@ def plan(config: dict[str, Any], mesh: Mesh) -> states.Plan:
 
 
 def finished(run: Run) -> dict[str, Any] | None:
-    """results.json of a run that has reached its last step and been evaluated there; otherwise None."""
+    """results.json of a run that has reached its last step, been evaluated there and has its report; otherwise None."""
     path = epath.Path(run.workdir) / "results.json"
-    if not path.exists():
+    if not path.exists() or not (path.parent / "report.html").exists():
         return None
     results = json.loads(path.read_text())
     return results if results.get("step") == run.config["steps"] else None
@@ -132,7 +136,8 @@ class _Loop:
         try:
             with _sigterm() as stop:
                 self._steps(start, total, stop)
-            self._save(total)
+                self._save(total)
+                self.store.wait()
             self._evaluate(total)
         finally:
             self.progress.close()
@@ -143,13 +148,21 @@ class _Loop:
 
     def _start(self) -> tuple[states.State, int]:
         """The state to go on from, and its step."""
-        latest = self.store.latest()
+        latest, total = self.store.latest(), self.config["steps"]
         if latest is None:
             return self.plan.make(), 0
+        if latest > total:
+            raise UserError(
+                f"{self.workdir} is trained to step {latest}, past steps {total}: set --config.steps, or another --workdir"
+            )
         if self.show:
             print(f"resuming from step {latest} in {self.workdir}", file=sys.stderr)
         self.seconds = store.meta(self.store.folder / str(latest))["train_seconds"]
-        return self.store.restore(latest, self.plan.abstract(), self.plan.shardings()), latest
+        state = self.store.restore(latest, self.plan.abstract(), self.plan.shardings())
+        if self.plan.bad_steps == "stop":  # a run that passed over bad steps may go on as one that stops at them
+            first = state["guard"]["first_bad_step"]
+            state["guard"]["first_bad_step"] = jax.device_put(np.full((), -1, np.int32), first.sharding)
+        return state, latest
 
     def _steps(self, start: int, total: int, stop: list) -> None:
         if start >= total:
@@ -168,6 +181,9 @@ class _Loop:
                 if self.broken.add(broken):
                     self.progress.say(f"replaced unreadable records: {'; '.join(filter(None, broken.tolist()))}")
                 self.state, measures = one(self.state, rows)
+                if step == start:  # compiled now: speed is that of the steps that follow
+                    jax.block_until_ready(measures)
+                    self.mark, self.waited, self.timed = time.monotonic(), 0.0, step + 1
                 self.window.append(measures)
                 done = step + 1
                 if done % config["log_every"] == 0 or done == total:
@@ -192,14 +208,14 @@ class _Loop:
     def _log(self, done: int) -> None:
         window, self.window = jax.device_get(self.window), []
         self._check_guard()
-        now = time.monotonic()
-        span, n = now - self.mark, len(window)
+        now, n, timed = time.monotonic(), len(window), done - self.timed
+        span = max(now - self.mark, 1e-9)
         sums = {name: sum(w[name] for w in window) for name in window[0]}
         scalars = {name: float(value) / n for name, value in sums.items() if np.ndim(value) == 0}
         terms = {name.removeprefix("terms/"): float(pair[0] / pair[1]) for name, pair in sums.items() if np.ndim(pair)}
         weights = self.plan.task.weights
         scalars |= {f"loss/{name}" if name in weights else name: value for name, value in terms.items()}
-        speed = n * self.config["batch_size"] / span
+        speed = timed * self.config["batch_size"] / span
         scalars |= {
             "learning_rate": float(self.plan.rate(done - 1)),
             "examples_per_s": speed,
@@ -210,8 +226,8 @@ class _Loop:
         }
         peak = PEAK.get(jax.devices()[0].device_kind)
         if peak:
-            scalars["mfu"] = self.flops * n / span / (peak * self.plan.mesh.size)
-        self.mark, self.waited = now, 0.0
+            scalars["mfu"] = self.flops * timed / span / (peak * self.plan.mesh.size)
+        self.mark, self.waited, self.timed = now, 0.0, done
         self.progress.to(done, scalars)
         if self.log:
             self.log.write(done, scalars)
@@ -228,6 +244,7 @@ class _Loop:
         if first < 0 or self.plan.bad_steps == "skip":
             return
         ids = ", ".join(map(str, self.stream.batch_at(first)["id"][:8]))
+        self.store.wait()
         good = self.store.latest()
         raise UserError(
             f"the loss or a gradient is not finite at step {first} (counted from 0); its examples begin with {ids}.\n"
@@ -266,18 +283,15 @@ def versions() -> dict[str, str]:
 
 
 def _same_run(config: Mapping[str, Any], workdir: str) -> None:
-    """Refuses a workdir whose model is another; says aloud what else changed."""
+    """Refuses a workdir whose model, seed or batch is another; says aloud what else changed."""
     path = epath.Path(workdir) / "config.json"
-    if not path.exists():
+    if not path.exists() or not store.saved(workdir):
         return
     old = json.loads(path.read_text())
     lines = differences(old, json.loads(json.dumps(config)))
-    if model := [line for line in lines if line.startswith("model.")]:
-        raise UserError(
-            f"{workdir} holds a run with another model; "
-            + "; ".join(model[:6])
-            + ".\nGive another --workdir, or the old settings."
-        )
+    # Batch k is a function of the seed and the batch size: with others it would be neither run.
+    if other := [line for line in lines if line.startswith(("model.", "seed:", "batch_size:"))]:
+        raise UserError(f"{workdir} holds another run; {'; '.join(other[:6])}.\nGive another --workdir, or the old settings.")
     for line in lines:
         print(f"resuming with a changed config: {line}", file=sys.stderr)
 
