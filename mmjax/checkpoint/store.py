@@ -147,7 +147,7 @@ def write_json(path: Any, value: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.parent / f".{path.name}.draft"
     draft.write_text(json.dumps(value, indent=2) + "\n")
-    draft.rename(path)
+    draft.replace(path)
 
 
 def _plain(state: Any) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Image-text retrieval over one set of pairs, both ways."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 from jax.sharding import Mesh
@@ -66,5 +66,5 @@ class _Field(Sequence):
     def __len__(self) -> int:
         return len(self._readable)
 
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, index: SupportsIndex) -> Any:
         return self._records.row(int(self._readable[index]))[self._name]

@@ -57,4 +57,6 @@ def test_eight_devices_resume_on_fewer(tmp_path, monkeypatch, devices):
     for step in losses:
         assert moved[step] == pytest.approx(losses[step], rel=2e-5)
     for path, leaf in wanted.items():
+        if path.endswith("attn/key/bias"):  # softmax does not see it: Adam scales up the rounding of a gradient of zero
+            continue
         np.testing.assert_allclose(found[path], leaf, atol=2e-4, rtol=2e-3, err_msg=path)
