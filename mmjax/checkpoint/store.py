@@ -38,7 +38,8 @@ class Store:
                 return
             self._manager.delete(step)  # part of a checkpoint, as a copy that was cut short leaves it
         items = ocp.args.Composite(state=ocp.args.StandardSave(_plain(state)), meta=ocp.args.JsonSave(dict(meta)))
-        self._manager.save(step, args=items)
+        if not self._manager.save(step, args=items):
+            raise RuntimeError(f"step {step} was not saved: {self.folder} holds a later step")
 
     def restore(self, step: int, like: Any, shardings: Any) -> Any:
         """The state of `step` in the structure, dtypes and shardings asked for, whatever mesh wrote it.

@@ -5,6 +5,7 @@ import json
 import math
 import sys
 import time
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -104,4 +105,6 @@ def _wandb(workdir: str, config: Mapping[str, Any]):
         import wandb
     except ImportError:
         raise UserError("wandb is on and not installed: pip install 'mmjax[wandb]', or --config.wandb=false") from None
-    return wandb.init(project="mmjax", name=epath.Path(workdir).name, dir=workdir, config=dict(config), resume="allow")
+    # One workdir is one run there too: the same id again goes on with it.
+    name, number = epath.Path(workdir).name, zlib.crc32(str(epath.Path(workdir).absolute()).encode())
+    return wandb.init(project="mmjax", name=name, id=f"{name}-{number:08x}", dir=workdir, config=dict(config), resume="allow")
