@@ -60,10 +60,7 @@ def run(c, shape, devices):
     """Loss and gradients in float64 on this mesh."""
     mesh = meshes.make(shape, jax.devices()[:devices])
     plan = loop.plan(c, mesh)
-    # Filled by numpy: compiling an initialiser for each mesh would take longer than the test.
-    rng = np.random.default_rng(1)
-    made = tree.map_with_path(lambda path, x: _fill(path, x, rng), plan.abstract())
-    made = jax.device_put(made, plan.shardings())
+    made = filled(plan)
 
     def fn(made, batch):
         with step.pin.on(mesh, meshes.PINS):
@@ -71,6 +68,12 @@ def run(c, shape, devices):
         return value, grads, stats
 
     return jax.device_get(jax.jit(fn)(made, place.batch(rows(), mesh)))
+
+
+def filled(plan):
+    """A state made by numpy: compiling an initialiser for each mesh would take longer than the test."""
+    rng = np.random.default_rng(1)
+    return jax.device_put(tree.map_with_path(lambda path, x: _fill(path, x, rng), plan.abstract()), plan.shardings())
 
 
 def _fill(path, leaf, rng):
@@ -168,7 +171,8 @@ def test_no_batch_sized_activation_is_gathered(monkeypatch):
 def test_step_keeps_the_state_where_the_rules_put_it(monkeypatch):
     monkeypatch.setattr(rules, "SMALL", 256)
     plan = loop.plan(config(), meshes.make({"data": 2, "fsdp": 4}))
-    made, batch = plan.make(), place.batch(rows(), plan.mesh)
+    made = jax.tree.map(lambda x, like: x.astype(like.dtype), filled(plan), plan.abstract())
+    made, batch = jax.device_put(made, plan.shardings()), place.batch(rows(), plan.mesh)
     after, _ = step.compiled(plan)(made, batch)
     for path, leaf in tree.flatten(after).items():
         assert leaf.sharding.is_equivalent_to(tree.flatten(plan.shardings())[path], leaf.ndim), path
