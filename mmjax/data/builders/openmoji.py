@@ -17,9 +17,9 @@ drawings of what it has never seen. So there are two test splits:
   `rng = numpy.random.default_rng(4); rng.choice(sorted concepts, 150, replace=False)`; a concept is written as
   hexadecimal code points joined by "-".
 - heldout_pairs: of the rest, in the order of their ids, `rng.choice(len(rest), 395, replace=False)` by the same rng:
-  10% of all rows. Seed 0 was tried first and changed
-  after a result on it was known (R@1 0.20); this is the first whose unseen concepts have 285 to 295 rows (seeds 0 to 3 give 347, 334, 346 and 305: a
-  few large families decide), the size on which the expectations of R@1 for this set were measured.
+  10% of all rows. Seed 0 was tried first and changed after a result on it was known (R@1 0.20); this is the first whose
+  unseen concepts have 285 to 295 rows (seeds 0 to 3 give 347, 334, 346 and 305: a few large families decide), the size
+  on which the expectations of R@1 for this set were measured.
 - train: the remainder.
 
 unseen_concepts.txt and heldout_pairs.txt beside the data list them. A group number is the caption's
