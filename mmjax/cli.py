@@ -7,9 +7,11 @@ mmjax data     list | get NAME
 """
 
 import argparse
+import contextlib
 import os
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +45,7 @@ def train(args: argparse.Namespace) -> None:
     from mmjax.sharding import processes
     from mmjax.train import loop
 
-    print(processes.table(), file=sys.stderr)
+    _say(processes.table())
     run = loop.setup(config, args.workdir)
     suite = _make_suite(run.config, run.plan)
     results = loop.finished(run)
@@ -51,7 +53,7 @@ def train(args: argparse.Namespace) -> None:
         results = loop.train(run, suite, _travels(config))
         _report(args.workdir, suite, results)
     else:
-        print(f"already trained to step {config['steps']}; --config.steps=N goes on from there", file=sys.stderr)
+        _say(f"already trained to step {config['steps']}; --config.steps=N goes on from there")
     _print_results(args.workdir, results)
 
 
@@ -69,12 +71,12 @@ def evaluate(args: argparse.Namespace) -> None:
     config = _with_overrides(meta["config"], args.overrides)
     # Results go into the workdir; beside the checkpoint where it was copied out of one.
     workdir = str(folder.parent.parent if folder.parent.name == "checkpoints" else folder)
-    _use_tokenizer(config, meta["tokenizer"], workdir)
     plan = loop.plan(config, meshes.make(config["mesh"]))
     wanted = "ema" if config["eval"]["params"] == "ema" else "params"
     like, places = ({k: tree[k] for k in (wanted, "stats")} for tree in (plan.abstract(), plan.shardings()))
     state = store.restore(folder, like, places, parts=(wanted, "stats"))
-    suite = _make_suite(config, plan)
+    with _tokenizer(config, meta["tokenizer"]):
+        suite = _make_suite(config, plan)
     step = int(folder.name)
     results = suite(state[wanted], state["stats"], step)
     results |= {"step": step, "train_seconds": meta["train_seconds"], "seed": meta["seed"]}
@@ -173,6 +175,9 @@ def _start_jax() -> None:
     cache = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(Path("~/.cache/mmjax/xla").expanduser())
     jax.config.update("jax_compilation_cache_dir", cache)
     processes.connect()
+    if jax.default_backend() == "cpu" and jax.device_count() > 1:
+        # XLA's CPU programs forget the order of their collectives when they come from the cache, and then wait for ever.
+        jax.config.update("jax_enable_compilation_cache", False)
 
 
 def _make_suite(config: dict[str, Any], plan: Any) -> Any:
@@ -192,19 +197,22 @@ def _travels(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _use_tokenizer(config: dict[str, Any], tokenizer: str | None, workdir: str) -> None:
-    """Points the evaluation's tokenise at the tokenizer that the checkpoint carries."""
-    if tokenizer is None:
-        return
-    path = Path(workdir) / "tokenizer.json"
-    path.write_text(tokenizer)
-    for transform in config["eval"]["transforms"]:
-        if transform["name"] == "tokenise":
-            transform["tokenizer"] = str(path)
+@contextlib.contextmanager
+def _tokenizer(config: dict[str, Any], tokenizer: str | None) -> Iterator[None]:
+    """Points the evaluation's tokenise at the tokenizer that the checkpoint carries, for as long as transforms are built."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "tokenizer.json"
+        for transform in config["eval"]["transforms"] if tokenizer is not None else ():
+            if transform["name"] == "tokenise":
+                path.write_text(tokenizer, encoding="utf-8")
+                transform["tokenizer"] = str(path)
+        yield
 
 
 def _report(workdir: str, suite: Any, results: dict[str, Any]) -> None:
+    """Process 0 writes the report; the others wait for it, since a process that is done waits for them only a while."""
     import jax
+    from etils import epath
 
     from mmjax.report.page import write
     from mmjax.report.pictures import Gallery
@@ -213,10 +221,15 @@ def _report(workdir: str, suite: Any, results: dict[str, Any]) -> None:
 
     if jax.process_index() == 0:
         about = {"device": processes.table(), "seed": str(results["seed"]), **versions()}
-        write(workdir, [Gallery(**found) for found in suite.galleries()], Path(workdir).absolute().name, about)
+        write(workdir, [Gallery(**found) for found in suite.galleries()], epath.Path(workdir).absolute().name, about)
+    processes.agree(None)
 
 
 def _print_results(workdir: str, results: dict[str, Any]) -> None:
+    import jax
+
+    if jax.process_index() != 0:
+        return
     for name, scores in results.items():
         if isinstance(scores, dict):
             print(f"\n{name} ({scores.get('candidates', '')} candidates)")
@@ -250,6 +263,14 @@ def _check_data(config: dict[str, Any], sheet: str) -> None:
     if "image" in rows:
         contact_sheet(list(rows["image"][:36]), strings["caption"][:36].tolist()).save(sheet)
         print(f"  contact sheet: {sheet}")
+
+
+def _say(line: str) -> None:
+    """Prints what is the same on all processes, once."""
+    import jax
+
+    if jax.process_index() == 0:
+        print(line, file=sys.stderr)
 
 
 def _end(line: str, status: int) -> None:

@@ -7,6 +7,7 @@ one usable.
 """
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -14,8 +15,9 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
-from mmjax.core import tree
+from mmjax.core import files, tree
 from mmjax.core.errors import UserError
+from mmjax.sharding import processes
 
 
 class Store:
@@ -27,8 +29,9 @@ class Store:
         self._manager = ocp.CheckpointManager(self.folder, options=options)
 
     def latest(self) -> int | None:
-        """The newest complete step, or None."""
-        return max((step for step in self._manager.all_steps() if complete(self.folder / str(step))), default=None)
+        """The newest complete step, or None: as process 0 sees it, on all of them."""
+        seen = max((step for step in self._manager.all_steps() if complete(self.folder / str(step))), default=None)
+        return processes.agree(seen)
 
     def save(self, step: int, state: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
         """Starts writing; returns once the arrays are copied off the device. An error of the last write is raised here."""
@@ -60,20 +63,17 @@ class Store:
 
 
 def find(checkpoint: str) -> epath.Path:
-    """The folder of one checkpoint: a workdir's newest, or `checkpoints/<step>` itself.
+    """The folder of one checkpoint: a workdir's newest, or `checkpoints/<step>` itself; as process 0 sees it, on all of them.
 
     Raises:
       UserError: there is none.
     """
-    given = epath.Path(checkpoint).absolute()
-    if complete(given):
-        return given
-    for folder in (given / "checkpoints", given):
-        if folder.is_dir():
-            steps = sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit() and complete(p))
-            if steps:
-                return folder / str(steps[-1])
-    raise UserError(f"--checkpoint: no checkpoint in {checkpoint!r}: give a workdir of mmjax train, or its checkpoints/<step>")
+    found = processes.agree(_newest(epath.Path(checkpoint).absolute()))
+    if found is None:
+        raise UserError(
+            f"--checkpoint: no checkpoint in {checkpoint!r}: give a workdir of mmjax train, or its checkpoints/<step>"
+        )
+    return epath.Path(found)
 
 
 def complete(folder: epath.Path) -> bool:
@@ -139,16 +139,23 @@ def compare(stored: Mapping[str, Any], wanted: Mapping[str, Any], where: str, pa
 
 def write_config(workdir: str, config: Mapping[str, Any]) -> None:
     """Writes `WORKDIR/config.json` at once or not at all."""
-    write_json(epath.Path(workdir) / "config.json", config)
+    write_json(f"{workdir}/config.json", config)
 
 
-def write_json(path: Any, value: Any) -> None:
-    """Writes json beside `path` and renames: a reader never sees half a file."""
-    path = epath.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.parent / f".{path.name}.draft"
-    draft.write_text(json.dumps(value, indent=2) + "\n")
-    draft.replace(path)
+def write_json(path: str | os.PathLike, value: Any) -> None:
+    """Writes json at once or not at all: a reader never sees half a file."""
+    files.write(path, json.dumps(value, indent=2) + "\n")
+
+
+def _newest(given: epath.Path) -> str | None:
+    if complete(given):
+        return str(given)
+    for folder in (given / "checkpoints", given):
+        if folder.is_dir():
+            steps = sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit() and complete(p))
+            if steps:
+                return str(folder / str(steps[-1]))
+    return None
 
 
 def _plain(state: Any) -> dict[str, Any]:

@@ -32,6 +32,8 @@ FIELDS = {
 }
 STRINGS = ("id", "caption", "broken")
 ATTEMPTS = 8
+# Broken records that an error names.
+LATEST = 3
 
 
 class Loader:
@@ -146,10 +148,13 @@ def split(batch: Batch) -> tuple[Batch, Batch]:
 class BrokenCount:
     """Counts broken records and stops a run whose data are worse than it said.
 
+    Each process notes what it reads; now and then all of them exchange what they `take`, and each adds the same, so that
+    all stop together.
+
     Args:
       limit: the share of records that may be broken, e.g. 0.01.
-      window: over how many of the latest records. More than limit x window broken ones among them are an error, also
-        before the window is full, so that a small sample alone cannot stop a run.
+      window: over how many of the latest records at least. More than limit x window broken ones among them are an error,
+        also before the window is full, so that a small sample alone cannot stop a run.
 
     Attributes:
       total: all broken records so far.
@@ -158,24 +163,38 @@ class BrokenCount:
     def __init__(self, limit: float, window: int = 10_000):
         self.total = 0
         self._limit, self._window = limit, window
-        self._batches: deque[tuple[int, list[str]]] = deque()
+        self._noted: tuple[int, list[str]] = (0, [])
+        self._added: deque[tuple[int, int]] = deque()
+        self._latest: list[str] = []
 
-    def add(self, broken: Shaped[np.ndarray, " B"]) -> int:
-        """Counts a batch's "broken" strings and returns how many are not empty.
+    def note(self, broken: Shaped[np.ndarray, " B"]) -> list[str]:
+        """Remembers a batch's "broken" strings and returns those that are not empty."""
+        names = [str(name) for name in broken if name]
+        rows, before = self._noted
+        self._noted = rows + len(broken), before + names
+        return names
+
+    def take(self) -> list[Any]:
+        """What was noted since the last call: [records, broken ones, the latest names]."""
+        (rows, names), self._noted = self._noted, (0, [])
+        return [rows, len(names), names[-LATEST:]]
+
+    def add(self, *taken: list[Any]) -> None:
+        """Counts what the processes took.
 
         Raises:
-          UserError: there are too many; it names some.
+          UserError: there are too many broken records; it names some.
         """
-        names = [str(name) for name in broken if name]
-        self.total += len(names)
-        self._batches.append((len(broken), names))
-        while sum(size for size, _ in self._batches) - self._batches[0][0] >= self._window:
-            self._batches.popleft()
-        recent = [name for _, names in self._batches for name in names]
-        if len(recent) > self._limit * self._window:
+        rows, broken = sum(t[0] for t in taken), sum(t[1] for t in taken)
+        self.total += broken
+        self._added.append((rows, broken))
+        self._latest = [*self._latest, *(name for t in taken for name in t[2])][-LATEST:]
+        while sum(rows for rows, _ in self._added) - self._added[0][0] >= self._window:
+            self._added.popleft()
+        rows, broken = (sum(numbers) for numbers in zip(*self._added, strict=True))
+        window = max(rows, self._window)
+        if broken > self._limit * window:
             raise UserError(
-                f"{len(recent)} broken records among the latest {sum(size for size, _ in self._batches)}, over "
-                f"max_broken {self._limit} of {self._window}: mend the data or raise max_broken\n"
-                f"the latest: {'; '.join(recent[-3:])}"
+                f"{broken} broken records among the latest {rows}, over max_broken {self._limit} of {window}: "
+                f"mend the data or raise max_broken\nthe latest: {'; '.join(self._latest)}"
             )
-        return len(names)

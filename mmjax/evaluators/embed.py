@@ -1,67 +1,54 @@
 """Runs a task's towers over an evaluation set: the part that all evaluators share."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 
 from mmjax.core import pin
 from mmjax.core.module import Model
 from mmjax.data.rows import Batch, split
 from mmjax.sharding import place
-from mmjax.sharding.mesh import PINS
+from mmjax.sharding.mesh import PINS, share
 from mmjax.tasks.task import Binder
 
 
 class Embedder:
-    """One jitted program: rows of a batch -> embeddings of the towers, in inference mode.
+    """One jitted program: rows of a batch -> embeddings of the towers, in inference mode, on every process.
 
     Args:
       towers: a task's methods (bind, params, rows) -> (B, D), by name.
     """
 
     def __init__(self, model: Model, towers: Mapping[str, Callable[..., jax.Array]], mesh: Mesh):
-        self._mesh = mesh
+        self._mesh, self._share = mesh, share(mesh)
 
-        def embed(params: dict, stats: dict, rows: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        def embed(params: dict, stats: dict, rows: dict[str, jax.Array], along: dict[str, jax.Array]) -> dict[str, jax.Array]:
             with pin.on(mesh, PINS):
                 bind = Binder(model, stats)
-                return {name: tower(bind, params, rows) for name, tower in towers.items()}
+                return {name: jnp.float32(tower(bind, params, rows)) for name, tower in towers.items()} | along
 
-        self._embed = jax.jit(embed)
+        # Replicated: each process then holds every row, and what goes along is in the order of the embeddings.
+        self._embed = jax.jit(embed, out_shardings=NamedSharding(mesh, PINS["whole"]))
 
     def __call__(self, params: dict, stats: dict, batches: Iterable[Batch], keep: Sequence[str] = ()) -> dict[str, np.ndarray]:
-        """Embeddings (n, D) float32 by tower, and the integer fields `keep`, of every readable row, on every host.
+        """Embeddings (n, D) float32 by tower, and the integer fields `keep`, of every readable row, on every process.
 
-        "row" holds the places of those rows in the set. A batch is dropped once it is embedded: the set need not fit.
+        Rows are in the order of the set; "row" holds their places in it. A batch is dropped once it is embedded: the set
+        need not fit.
         """
         parts: dict[str, list[np.ndarray]] = {}
-        seen = 0
-        for batch in batches:
+        for k, batch in enumerate(batches):
             rows = split(batch)[0]
-            mask = _whole(rows.pop("mask"))
-            found = {name: _whole(z).astype(np.float32) for name, z in self._embed(params, stats, self._place(rows)).items()}
-            found |= {name: _whole(rows[name]) for name in keep} | {"row": seen + np.arange(len(mask))}
+            here = len(rows["mask"])
+            rows["row"] = ((k * self._share["hosts"] + self._share["host"]) * here + np.arange(here)).astype(np.int32)
+            placed = place.batch(rows, self._mesh)
+            along = {name: placed.pop(name) for name in ("mask", "row")} | {name: placed[name] for name in keep}
+            found = {name: np.asarray(value) for name, value in self._embed(params, stats, placed, along).items()}
+            order = np.argsort(found["row"])
+            order = order[found.pop("mask")[order]]
             for name, value in found.items():
-                parts.setdefault(name, []).append(value[mask])
-            seen += len(mask)
+                parts.setdefault(name, []).append(value[order])
         return {name: np.concatenate(values) for name, values in parts.items()}
-
-    def _place(self, rows: Batch) -> dict[str, jax.Array]:
-        return place.batch(rows, self._mesh)
-
-
-def hosts() -> dict[str, int]:
-    """This process's share, as the data room asks for it."""
-    return {"host": jax.process_index(), "hosts": jax.process_count()}
-
-
-def _whole(x: Any) -> np.ndarray:
-    """The rows of all hosts, in host order."""
-    if jax.process_count() == 1:
-        return np.asarray(x)
-    from jax.experimental import multihost_utils
-
-    return np.asarray(multihost_utils.process_allgather(x, tiled=True))

@@ -8,8 +8,9 @@ from jax.sharding import Mesh
 
 from mmjax.core.module import Model
 from mmjax.data.stream import Epoch, epoch
-from mmjax.evaluators.embed import Embedder, hosts
+from mmjax.evaluators.embed import Embedder
 from mmjax.metrics import retrieval
+from mmjax.sharding.mesh import share
 from mmjax.tasks.task import Task
 
 # Pairs of the similarity matrix in the report: as many as can be told apart on a page.
@@ -27,7 +28,7 @@ class Retrieval:
     """
 
     def __init__(self, model: Model, task: Task, mesh: Mesh, common: Mapping[str, Any], *, set: str, source: dict):
-        self._epoch = epoch(source, common["transforms"], common["batch_size"], **hosts())
+        self._epoch = epoch(source, common["transforms"], common["batch_size"], **share(mesh))
         self._embed = Embedder(model, {"image": task.image, "text": task.text}, mesh)
         self.set = set
         self.found: dict[str, Any] | None = None

@@ -9,8 +9,9 @@ from jax.sharding import Mesh
 from mmjax.core.errors import UserError
 from mmjax.core.module import Model
 from mmjax.data.stream import epoch
-from mmjax.evaluators.embed import Embedder, hosts
+from mmjax.evaluators.embed import Embedder
 from mmjax.metrics import classification
+from mmjax.sharding.mesh import share
 from mmjax.tasks.task import Task
 
 
@@ -38,13 +39,13 @@ class ZeroShot:
     ):
         if bad := [t for t in templates if "{}" not in t]:
             raise UserError(f"eval set {set!r}: template {bad[0]!r} has no {{}} for the class name")
-        self._epoch = epoch(source, common["transforms"], common["batch_size"], **hosts())
+        self._epoch = epoch(source, common["transforms"], common["batch_size"], **share(mesh))
         prompts = [
             {"text": t.format(name), "id": f"{name}/{i}", "group": 0} for name in classes for i, t in enumerate(templates)
         ]
         text_only = [t for t in common["transforms"] if t["name"] == "tokenise"]
         memory = {"name": "memory", "records": prompts}
-        self._prompts = epoch(memory, text_only, common["batch_size"], ("text",), **hosts())
+        self._prompts = epoch(memory, text_only, common["batch_size"], ("text",), **share(mesh))
         self._image, self._text = (Embedder(model, {"z": tower}, mesh) for tower in (task.image, task.text))
         self._classes, self.set = len(classes), set
 

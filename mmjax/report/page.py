@@ -5,9 +5,11 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from html import escape
-from pathlib import Path
 from typing import Any
 
+from etils import epath
+
+from mmjax.core import files
 from mmjax.report import pictures, workdir
 from mmjax.report.curves import Series, chart
 from mmjax.report.style import CSS
@@ -19,7 +21,9 @@ TASKS = {"t2i": "Given a caption, the right image comes first", "i2t": "Given an
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
-def write(directory: str | os.PathLike, galleries: Sequence[pictures.Gallery], title: str, about: Mapping[str, str]) -> Path:
+def write(
+    directory: str | os.PathLike, galleries: Sequence[pictures.Gallery], title: str, about: Mapping[str, str]
+) -> epath.Path:
     """Writes `report.html` from what the run left in its workdir; an older page stays until the new one is whole.
 
     Args:
@@ -31,15 +35,7 @@ def write(directory: str | os.PathLike, galleries: Sequence[pictures.Gallery], t
     Returns:
       The page's path.
     """
-    directory = Path(directory)
-    page = render(workdir.read(directory), galleries, title, about)
-    path, part = directory / "report.html", directory / f".report.html.{os.getpid()}"
-    try:
-        part.write_text(page, encoding="utf-8")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-    return path
+    return files.write(epath.Path(directory) / "report.html", render(workdir.read(directory), galleries, title, about))
 
 
 def render(run: workdir.Run, galleries: Sequence[pictures.Gallery], title: str, about: Mapping[str, str]) -> str:

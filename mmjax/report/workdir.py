@@ -3,9 +3,11 @@
 import dataclasses
 import json
 import math
+import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
+
+from etils import epath
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,18 +27,18 @@ class Run:
     notes: list[str]
 
 
-def read(workdir: Path) -> Run:
+def read(workdir: str | os.PathLike) -> Run:
     """Reads metrics.jsonl, results.json and config.json. Of lines that repeat a step (a resumed run) the later wins."""
-    notes: list[str] = []
+    folder, notes = epath.Path(workdir), []
     return Run(
-        curves=_curves(workdir / "metrics.jsonl", notes),
-        results=_object(workdir / "results.json", notes, "the run has not been evaluated at its end"),
-        config=_object(workdir / "config.json", notes, "the settings are unknown"),
+        curves=_curves(folder / "metrics.jsonl", notes),
+        results=_object(folder / "results.json", notes, "the run has not been evaluated at its end"),
+        config=_object(folder / "config.json", notes, "the settings are unknown"),
         notes=notes,
     )
 
 
-def _object(path: Path, notes: list[str], meaning: str) -> dict[str, Any]:
+def _object(path: epath.Path, notes: list[str], meaning: str) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -50,9 +52,9 @@ def _object(path: Path, notes: list[str], meaning: str) -> dict[str, Any]:
     return {}
 
 
-def _curves(path: Path, notes: list[str]) -> dict[str, dict[int, float]]:
+def _curves(path: epath.Path, notes: list[str]) -> dict[str, dict[int, float]]:
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = path.read_bytes().decode(errors="replace").splitlines()
     except OSError:
         notes.append(f"{path.name} is missing: there are no curves.")
         return {}

@@ -53,13 +53,37 @@ def abstract(config: Mapping[str, int], devices: int) -> AbstractMesh:
     return AbstractMesh(tuple(shape.values()), AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
-def check_batch(batch_size: int, shape: Mapping[str, int], processes: int = 1, where: str = "batch_size") -> None:
-    """Raises UserError unless the global batch divides over the data axes and over the processes that load it."""
-    parts = math.lcm(shape["data"] * shape["fsdp"], processes)
+def check_batch(batch_size: int, shape: Mapping[str, int], where: str = "batch_size") -> None:
+    """Raises UserError unless the global batch divides over the data axes, and so over the processes that load it."""
+    parts = shape["data"] * shape["fsdp"]
     if batch_size % parts or batch_size < parts:
         below = batch_size // parts * parts
         fits = f"{below} or {below + parts}" if below else f"{parts}"
         raise UserError(
-            f"{where} {batch_size} is not divisible by {parts} "
-            f"(data {shape['data']} x fsdp {shape['fsdp']}, {processes} process{'es' if processes > 1 else ''}): use {fits}"
+            f"{where} {batch_size} is not divisible by {parts} (data {shape['data']} x fsdp {shape['fsdp']}): use {fits}"
         )
+
+
+def share(mesh: Mesh) -> dict[str, int]:
+    """Which part of a batch this process loads: {"host": which, "hosts": of how many}, as the data room asks for it.
+
+    A process loads the rows that its devices hold. Processes that a model axis spans hold the same rows, so they load the
+    same part. Parts are numbered by their first row on the mesh; the rows of one need not be neighbours there, because a
+    mesh follows the wires between chips.
+
+    Raises:
+      UserError: the rows of two processes overlap in part, or one has more than another; on all processes alike.
+    """
+    across = mesh.devices.reshape(mesh.shape["data"] * mesh.shape["fsdp"], -1)
+    held: dict[int, list[int]] = {}
+    for row, devices in enumerate(across):
+        for process in {device.process_index for device in devices}:
+            held.setdefault(process, []).append(row)
+    parts = sorted(set(map(tuple, held.values())))
+    if len(set(map(len, parts))) > 1 or sum(map(len, parts)) > len(across):
+        shape = " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
+        raise UserError(
+            f"mesh: {shape}: its {len(held)} processes hold rows of the batch that overlap in part or differ in number: let "
+            f"model divide, or be a multiple of, the {jax.local_device_count()} devices of a process (--config.mesh.model=...)"
+        )
+    return {"host": parts.index(tuple(held[jax.process_index()])), "hosts": len(parts)}

@@ -13,7 +13,11 @@ from mmjax.sharding.mesh import ROWS
 
 
 def batch(rows: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """This process's rows of a batch, (B / processes, ...), as global arrays (B, ...) split over the data axes."""
+    """This process's share of a batch (mesh.share), (B / hosts, ...), as global arrays (B, ...) split over the data axes.
+
+    A row's place is that of the device that holds it: all fields of a batch are in one order, which on some meshes is
+    not that of the hosts.
+    """
     sharding = NamedSharding(mesh, ROWS)
     return {name: jax.make_array_from_process_local_data(sharding, value) for name, value in rows.items()}
 

@@ -23,7 +23,7 @@ from mmjax.core.errors import UserError
 from mmjax.data.rows import BrokenCount, split
 from mmjax.data.stream import Stream
 from mmjax.sharding import mesh as meshes
-from mmjax.sharding import place
+from mmjax.sharding import place, processes
 from mmjax.tasks import build as tasks
 from mmjax.train import state as states
 from mmjax.train import step as steps
@@ -57,7 +57,7 @@ def setup(config: dict[str, Any], workdir: str) -> Run:
       UserError: before any compilation, for whatever in the config cannot work.
     """
     mesh = meshes.make(config["mesh"])
-    meshes.check_batch(config["batch_size"], mesh.shape, jax.process_count())
+    meshes.check_batch(config["batch_size"], mesh.shape)
     static = plan(config, mesh)
     check_client(config)
     _same_run(config, workdir)
@@ -65,8 +65,7 @@ def setup(config: dict[str, Any], workdir: str) -> Run:
         **config["data"],
         batch_size=config["batch_size"],
         seed=config["seed"],
-        host=jax.process_index(),
-        hosts=jax.process_count(),
+        **meshes.share(mesh),
     )
     sample = Stream(**config["data"] | {"workers": 0}, batch_size=min(config["batch_size"], SAMPLE), seed=config["seed"])
     tasks.check_batch(config, split(sample.batch_at(0))[0])
@@ -87,11 +86,13 @@ def plan(config: dict[str, Any], mesh: Mesh) -> states.Plan:
 
 
 def finished(run: Run) -> dict[str, Any] | None:
-    """results.json of a run that has reached its last step, been evaluated there and has its report; otherwise None."""
+    """results.json of a run that has reached its last step, been evaluated there and has its report; otherwise None.
+
+    All processes call it; what process 0 finds is the answer of all.
+    """
     path = epath.Path(run.workdir) / "results.json"
-    if not path.exists() or not (path.parent / "report.html").exists():
-        return None
-    results = json.loads(path.read_text())
+    there = path.exists() and (path.parent / "report.html").exists()
+    results = processes.agree(json.loads(path.read_text()) if there else {})
     return results if results.get("step") == run.config["steps"] else None
 
 
@@ -124,7 +125,7 @@ class _Loop:
         self.window: list[dict[str, jax.Array]] = []
         self.broken = BrokenCount(run.stream.max_broken)
         self.seconds, self.began = 0.0, None  # spent before `began`, the moment that the clock was started
-        self.show = show and self.main
+        self.show, self.aloud = show, show and self.main  # what is this process's own, and what is the same on all
         self.results: dict[str, Any] = {}
 
     def run(self) -> dict[str, Any]:
@@ -132,7 +133,7 @@ class _Loop:
         self.state, start = self._start()
         store.write_config(self.workdir, self.config) if self.main else None
         self.log = Log(self.workdir, self.config) if self.main else None
-        self.progress = Progress(total, start, self.show)
+        self.progress = Progress(total, start, self.aloud)
         try:
             with _sigterm() as stop:
                 self._steps(start, total, stop)
@@ -155,7 +156,7 @@ class _Loop:
             raise UserError(
                 f"{self.workdir} is trained to step {latest}, past steps {total}: set --config.steps, or another --workdir"
             )
-        if self.show:
+        if self.aloud:
             print(f"resuming from step {latest} in {self.workdir}", file=sys.stderr)
         self.seconds = store.meta(self.store.folder / str(latest))["train_seconds"]
         state = self.store.restore(latest, self.plan.abstract(), self.plan.shardings())
@@ -178,18 +179,18 @@ class _Loop:
                 before = time.monotonic()
                 rows, broken = next(items)
                 self.waited += time.monotonic() - before
-                if self.broken.add(broken):
-                    self.progress.say(f"replaced unreadable records: {'; '.join(filter(None, broken.tolist()))}")
+                self._name(self.broken.note(broken))
                 self.state, measures = one(self.state, rows)
                 if step == start:  # compiled now: speed is that of the steps that follow
                     jax.block_until_ready(measures)
                     self.mark, self.waited, self.timed = time.monotonic(), 0.0, step + 1
                 self.window.append(measures)
                 done = step + 1
+                stopped = bool(stop) and jax.process_count() == 1
                 if done % config["log_every"] == 0 or done == total:
+                    stopped = self._meet(bool(stop))
                     self._log(done)
-                # Several processes must agree, which costs a collective: they ask at log steps only.
-                if (jax.process_count() == 1 or done % config["log_every"] == 0) and _agreed(bool(stop)):
+                if stopped:
                     self._save(done)
                     self.store.wait()
                     raise Interrupted(f"stopped by SIGTERM after step {done}, which is saved: the same command resumes")
@@ -200,6 +201,23 @@ class _Loop:
         finally:
             self.seconds, self.began = self._spent(), None
             batches.close()
+
+    def _name(self, broken: list[str]) -> None:
+        """Names this process's broken records."""
+        line = f"replaced unreadable records: {'; '.join(broken)}"
+        if broken and self.aloud:
+            self.progress.say(line)
+        elif broken and self.show:
+            print(line, file=sys.stderr)
+
+    def _meet(self, stop: bool) -> bool:
+        """Exchanges with the other processes what each alone knows, so that all stop together; whether any was told to.
+
+        It costs a collective, hence at log steps only.
+        """
+        told = processes.gather([stop, self.broken.take()])
+        self.broken.add(*(taken for _, taken in told))
+        return any(stop for stop, _ in told)
 
     def _spent(self) -> float:
         """Seconds of training so far, those of earlier processes included, evaluations not."""
@@ -292,22 +310,13 @@ def _same_run(config: Mapping[str, Any], workdir: str) -> None:
     # Batch k is a function of the seed and the batch size: with others it would be neither run.
     if other := [line for line in lines if line.startswith(("model.", "seed:", "batch_size:"))]:
         raise UserError(f"{workdir} holds another run; {'; '.join(other[:6])}.\nGive another --workdir, or the old settings.")
-    for line in lines:
+    for line in lines if jax.process_index() == 0 else ():
         print(f"resuming with a changed config: {line}", file=sys.stderr)
 
 
 def _placed(item: tuple[int, dict[str, np.ndarray]], mesh: Mesh):
     rows, strings = split(item[1])
     return place.batch(rows, mesh), strings["broken"]
-
-
-def _agreed(stop: bool) -> bool:
-    """Whether any process was told to stop: all must save together."""
-    if jax.process_count() == 1:
-        return stop
-    from jax.experimental import multihost_utils
-
-    return bool(np.any(multihost_utils.process_allgather(np.asarray(stop))))
 
 
 @contextlib.contextmanager

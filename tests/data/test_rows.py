@@ -20,22 +20,52 @@ def test_stack_names_pictures_of_two_sizes():
         stack([{"image": np.zeros((n, 2, 3), np.uint8)} for n in (2, 4)])
 
 
+def counted(count: BrokenCount, *hosts: list[str]) -> None:
+    """One batch on each host, and their exchange, through the eyes of the first."""
+    others = [BrokenCount(1.0) for _ in hosts[1:]]
+    for one, broken in zip([count, *others], hosts, strict=True):
+        assert one.note(np.array(broken)) == [name for name in broken if name]
+    count.add(*(one.take() for one in [count, *others]))
+
+
 def test_broken_records_are_counted_over_a_window():
     count = BrokenCount(limit=0.1, window=20)  # 2 of the latest 20 are accepted
-    assert count.add(np.array(["", "a: bad", ""])) == 1
-    assert count.add(np.array(["b: bad"])) == 1
-    with pytest.raises(UserError, match=r"3 broken records among the latest 5.*\n.*c: worse"):
-        count.add(np.array(["c: worse"]))
+    counted(count, ["", "a: bad", ""])
+    counted(count, ["b: bad"])
+    with pytest.raises(UserError, match=r"3 broken records among the latest 5.*\n.*a: bad; b: bad; c: worse"):
+        counted(count, ["c: worse"])
     assert count.total == 3
+
+
+def test_broken_records_of_all_hosts_count():
+    count = BrokenCount(limit=0.1, window=20)
+    counted(count, ["", "a: bad"], ["", "b: bad"])
+    with pytest.raises(UserError, match=r"3 broken records among the latest 8, over max_broken 0.1 of 20"):
+        counted(count, ["", ""], ["c: bad", ""])
 
 
 def test_the_window_forgets():
     count = BrokenCount(limit=0.1, window=20)
     for _ in range(10):
-        assert count.add(np.array(["x: bad"] + [""] * 9)) == 1  # one of ten, again and again
+        counted(count, ["x: bad"] + [""] * 9)  # one of ten, again and again
     assert count.total == 10
+
+
+def test_more_records_than_the_window_may_come_at_once():
+    count = BrokenCount(limit=0.1, window=20)
+    counted(count, ["x: bad"] * 10 + [""] * 90)  # a tenth, and more than a tenth of 20
+    with pytest.raises(UserError, match=r"11 broken records among the latest 100, over max_broken 0\.1 of 100"):
+        counted(count, ["x: bad"] * 11 + [""] * 89)
+
+
+def test_what_is_taken_is_taken_once():
+    count = BrokenCount(limit=0.1)
+    for names in (["a", "", "b"], ["c", "d"]):
+        count.note(np.array(names))
+    assert count.take() == [5, 4, ["b", "c", "d"]]
+    assert count.take() == [0, 0, []]
 
 
 def test_no_broken_record_is_accepted_at_limit_zero():
     with pytest.raises(UserError, match="a: bad"):
-        BrokenCount(limit=0.0).add(np.array(["a: bad", ""]))
+        counted(BrokenCount(limit=0.0), ["a: bad", ""])

@@ -1,6 +1,10 @@
 """Sizes of the mesh and the batch's divisibility."""
 
+import inspect
+from types import SimpleNamespace
+
 import jax
+import numpy as np
 import pytest
 from jax.sharding import AxisType
 
@@ -61,18 +65,50 @@ def test_meshes_have_auto_axes():
 
 
 @pytest.mark.smoke
-@pytest.mark.parametrize(
-    "batch, processes, mend",
-    [(100, 1, "use 96 or 104"), (4, 1, "use 8"), (0, 1, "use 8"), (100, 16, "use 96 or 112"), (20, 3, "use 24")],
-)
-def test_a_batch_that_does_not_divide_is_told_its_neighbours(batch, processes, mend):
-    with pytest.raises(UserError, match=rf"^batch_size {batch} is not divisible by \d+ \(data 4 x fsdp 2, .*\): {mend}$"):
-        mesh.check_batch(batch, {"data": 4, "fsdp": 2, "model": 1}, processes)
+@pytest.mark.parametrize("batch, mend", [(100, "use 96 or 104"), (4, "use 8"), (0, "use 8")])
+def test_a_batch_that_does_not_divide_is_told_its_neighbours(batch, mend):
+    with pytest.raises(UserError) as error:
+        mesh.check_batch(batch, {"data": 4, "fsdp": 2, "model": 1})
+    assert str(error.value) == f"batch_size {batch} is not divisible by 8 (data 4 x fsdp 2): {mend}"
 
 
 def test_a_batch_that_divides_passes():
     mesh.check_batch(96, {"data": 4, "fsdp": 2, "model": 3})
-    mesh.check_batch(48, {"data": 4, "fsdp": 2, "model": 1}, 3)
-    with pytest.raises(UserError) as error:
+    with pytest.raises(UserError, match=r"^eval.batch_size 100 is"):
         mesh.check_batch(100, {"data": 4, "fsdp": 2}, where="eval.batch_size")
-    assert str(error.value) == "eval.batch_size 100 is not divisible by 8 (data 4 x fsdp 2, 1 process): use 96 or 104"
+
+
+def shares(shape, processes):
+    """The share of each process on a mesh of such a shape, whose devices belong, in order, to `processes`."""
+    devices = np.array([SimpleNamespace(process_index=p) for p in processes]).reshape(shape)
+    made = SimpleNamespace(devices=devices, shape=dict(zip(mesh.AXES, shape, strict=True)))
+    found = []
+    for process in sorted(set(processes)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(mesh.jax, "process_index", lambda process=process: process)
+            share = inspect.unwrap(mesh.share)(made)
+        found.append((share["host"], share["hosts"]))
+    return found
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize(
+    "shape, processes, wanted",
+    [
+        ((2, 1, 1), [0, 1], [(0, 2), (1, 2)]),
+        ((2, 2, 1), [0, 0, 1, 1], [(0, 2), (1, 2)]),
+        ((1, 1, 2), [0, 1], [(0, 1), (0, 1)]),  # model spans both: both load all
+        ((2, 1, 2), [0, 1, 2, 3], [(0, 2), (0, 2), (1, 2), (1, 2)]),
+        ((1, 2, 2), [0, 0, 1, 1], [(0, 2), (1, 2)]),
+        ((2, 1, 1), [1, 0], [(1, 2), (0, 2)]),  # parts are numbered by the mesh
+        ((4, 1, 1), [0, 1, 0, 1], [(0, 2), (1, 2)]),  # rows of one need not be neighbours
+    ],
+)
+def test_a_process_loads_the_rows_that_its_devices_hold(shape, processes, wanted):
+    assert shares(shape, processes) == wanted
+
+
+@pytest.mark.parametrize("shape, processes", [((2, 1, 3), [0, 0, 1, 1, 2, 2]), ((3, 1, 1), [0, 0, 1])])
+def test_rows_that_overlap_in_part_are_refused(shape, processes):
+    with pytest.raises(UserError, match=r"^mesh: data \d x fsdp 1 x model \d: its \d processes hold rows .*mesh.model"):
+        shares(shape, processes)
