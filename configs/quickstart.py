@@ -12,7 +12,7 @@ one on made drawings for seconds.
 from base import get_config as base
 from ml_collections import ConfigDict
 
-SIZE, LENGTH, VOCAB = 32, 16, 2048
+SIZE, LENGTH, VOCAB = 32, 12, 1544
 GROUPS = ["smiley", "person", "animal or plant", "food or drink", "place or vehicle", "activity", "object", "symbol", "flag"]
 
 
@@ -26,7 +26,7 @@ def get_config(arg: str = "") -> ConfigDict:
     c.data.sources = [{"source": {"name": "tfds", "dataset": "openmoji", "split": "train", "cache": True}, "block": 8}]
     c.data.transforms = [
         {"name": "decode"},
-        {"name": "random_shift", "pixels": 2, "scale": [0.95, 1.05], "size": SIZE},
+        {"name": "random_shift", "pixels": 3, "scale": [0.88, 1.12], "size": SIZE},
         tokenise,
     ]
     c.batch = {"image": [[SIZE, SIZE, 3], "uint8"], "text": [[LENGTH], "int32"], "group": [[], "int32"]}
@@ -34,9 +34,8 @@ def get_config(arg: str = "") -> ConfigDict:
         "name": "dual_encoder",
         "dim": 128,
         "image": {"name": "vit", "size": SIZE, "patch": 8, "width": 128, "depth": 4, "heads": 4, "mlp": 512,
-                  "act": "gelu_tanh", "pool": "mean", "class_token": False},
-        "text": {"name": "text_transformer", "vocab": VOCAB, "length": LENGTH, "width": 128, "depth": 0, "heads": 4, "mlp": 512,
-                 "pool": "mean", "pad_id": 0, "positions": "none"},
+                  "act": "gelu_tanh", "pool": "mean", "class_token": False, "patch_dropout": 0.2},
+        "text": {"name": "bag_of_words", "vocab": VOCAB, "width": 128, "pairs": 4096, "unknown_id": 1, "word_dropout": 0.1},
     }  # fmt: skip
     c.task = {"name": "contrastive", "loss": {"name": "softmax"}, "pixels": "siglip"}
     c.optim.lr, c.optim.weight_decay, c.optim.args = 2.5e-3, 0.2, {"b2": 0.98}
@@ -69,7 +68,7 @@ def debug(c: ConfigDict) -> ConfigDict:
     c.batch.text = [[40], "int32"]
     c.model.dim = 32
     c.model.image.update({"width": 32, "depth": 2, "mlp": 64})
-    c.model.text.update({"vocab": 259, "length": 40, "width": 32})
+    c.model.text.update({"vocab": 259, "width": 32, "pairs": 256})
     c.optim.schedule.warmup = 2
     for spec in c.eval.sets:
         spec["source"] = {"name": "synthetic", "n": 64, "size": 48, "seed": 1}

@@ -14,9 +14,10 @@ from mmjax.core.errors import UserError
 from mmjax.models.resnet import ResNet
 from mmjax.models.text import GRUText, TextTransformer
 from mmjax.models.vit import ViT
+from mmjax.models.words import BagOfWords
 
 IMAGE_ENCODERS = {"vit": ViT, "resnet": ResNet}
-TEXT_ENCODERS = {"text_transformer": TextTransformer, "gru": GRUText}
+TEXT_ENCODERS = {"text_transformer": TextTransformer, "gru": GRUText, "bag_of_words": BagOfWords}
 
 
 def check(table: registry.Table, spec: Mapping[str, Any], where: str) -> None:

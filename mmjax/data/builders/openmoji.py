@@ -25,8 +25,9 @@ drawings of what it has never seen. So there are two test splits:
 unseen_concepts.txt and heldout_pairs.txt beside the data list them. A group number is the caption's
 (sources.group_of); captions are distinct, so each row is its own group.
 
-tokenizer.json is a byte-level BPE of the lower-cased training captions, 2,048 tokens, [PAD]=0, [UNK]=1, [BOS]=2, [EOS]=3: a
-word that it has not seen falls into pieces, at worst bytes.
+tokenizer.json numbers the words of the lower-cased training captions (split at white space), [PAD]=0, [UNK]=1, [BOS]=2,
+[EOS]=3. A word that it has not seen is [UNK], which says nothing: pieces of words would say something wrong (of 286 unseen
+rows, 133 hold such a word).
 
 Measured: 3,953 rows of 1,827 concepts; train 3,272, heldout_pairs 395 (of 285 concepts), unseen_concepts 286; 24 rows have
 no class, and 61% are "People & Body". Prepared in 15 s on one core, the download of 32 MB included; 9 MB on disk.
@@ -48,7 +49,7 @@ from mmjax.data.builders.fetch import Wheel, wheel
 from mmjax.data.builders.write import write_tfds
 from mmjax.data.sources import group_of
 
-VERSION = "1.0.0"
+VERSION = "1.1.0"
 LICENCE = "pictures CC-BY-SA-4.0 (OpenMoji 17.0), names BSD-3-Clause and Unicode, groups MIT"
 ABOUT = "drawings of emoji with their English names, 64 x 64 pixels; 9 classes"
 COUNTS = {"train": 3272, "heldout_pairs": 395, "unseen_concepts": 286}
@@ -138,16 +139,12 @@ def split_rows(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
 
 
 def train_tokenizer(captions: Iterable[str], vocabulary: int) -> Any:
-    """A byte-level BPE `tokenizers.Tokenizer` of at most so many tokens, SPECIALS first."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    """A `tokenizers.Tokenizer` of whole words, the most frequent of at most so many tokens, SPECIALS first."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-    tokens = Tokenizer(models.BPE(unk_token="[UNK]"))
-    tokens.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    tokens.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary, special_tokens=SPECIALS, initial_alphabet=alphabet, show_progress=False
-    )
+    tokens = Tokenizer(models.WordLevel(unk_token="[UNK]"))
+    tokens.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    trainer = trainers.WordLevelTrainer(vocab_size=vocabulary, special_tokens=SPECIALS, show_progress=False)
     tokens.train_from_iterator(captions, trainer)
     return tokens
 
