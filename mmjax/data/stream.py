@@ -229,9 +229,15 @@ def _order(first: int, size: int, block: int, seed: int) -> Any:
 
 
 def _member(blocks: Any, first: int, size: int, block: int, seed: int, position: int, _: int) -> int:
-    """The record at a position. Each epoch cuts the source into blocks at another place, so none is always left over."""
-    cut = 0 if block == 1 else int(keys.rng(seed, "cut", position // (size // block * block)).integers(size))
-    return first + (blocks[position // block] * block + position % block + cut) % size
+    """The record at a position."""
+    return first + (_start(blocks, size, block, seed, position // block) + position % block) % size
+
+
+@functools.lru_cache(maxsize=1024)  # the shuffle and a generator cost as much as a row's resize: once a block, not a record
+def _start(blocks: Any, size: int, block: int, seed: int, i: int) -> int:
+    """Where the stream's block i starts. Each epoch cuts the source at another place, so no record is always left over."""
+    cut = 0 if block == 1 else int(keys.rng(seed, "cut", i // (size // block)).integers(size))
+    return blocks[i] * block + cut
 
 
 def _build(transforms: Sequence[Spec]) -> list[Any]:

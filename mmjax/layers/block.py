@@ -42,7 +42,14 @@ class Mlp(nnx.Module):
 
     def __call__(self, x: Float[Array, "*shape D"]) -> Float[Array, "*shape D"]:
         """The same shape as `x`."""
-        return self.fc2(ACTIVATIONS[self.act](self.fc1(x)))
+
+        # The backward pass keeps fc1's output alone and applies the activation again: one array of the hidden width where
+        # gelu_tanh would leave six. fc2 is not computed again, for no gradient needs its result.
+        @jax.checkpoint
+        def down(hidden):
+            return self.fc2(ACTIVATIONS[self.act](hidden))
+
+        return down(self.fc1(x))
 
 
 class Block(nnx.Module):

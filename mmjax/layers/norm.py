@@ -24,8 +24,13 @@ class LayerNorm(nnx.Module):
 
     def __call__(self, x: Float[Array, "*shape D"]) -> Float[Array, "*shape D"]:
         """Returns the normalised array in `dtype`."""
-        y = _standardise(wide(x), (-1,), self.eps)
-        return (y * self.scale[...] + self.bias[...]).astype(self.dtype)
+
+        # The backward pass keeps `x` alone and normalises again, which is cheaper than to write and read what it would need.
+        @jax.checkpoint
+        def normalise(x, scale, bias):
+            return (_standardise(wide(x), (-1,), self.eps) * scale + bias).astype(self.dtype)
+
+        return normalise(x, self.scale[...], self.bias[...])
 
 
 class GroupNorm(nnx.Module):

@@ -308,6 +308,13 @@ def test_blocks_stay_together_and_each_epoch_is_cut_elsewhere(block):
     assert seen == set(range(14))
 
 
+def test_a_block_is_looked_up_once():
+    stream = Stream([{"source": {"name": "synthetic", "n": 24, "size": 4}, "block": 4}], [], batch_size=24, fields=("image",))
+    before = streams._start.cache_info().misses
+    stream.batch_at(0)
+    assert streams._start.cache_info().misses - before == 6
+
+
 def test_a_block_larger_than_its_source_is_refused():
     entry = {"source": {"name": "synthetic", "n": 4}, "block": 5}
     with pytest.raises(UserError, match="block 5"):

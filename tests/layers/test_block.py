@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mmjax.core import module, tap
+from mmjax.core import flops, module, tap
 from mmjax.core.errors import UserError
 from mmjax.layers.block import ACTIVATIONS, Block, Mlp, Stack
 from mmjax.layers.init import clip, init, xavier
@@ -46,6 +46,34 @@ def test_activations_are_their_closed_forms(x):
 def test_mlp_rejects_an_unknown_activation():
     with pytest.raises(UserError, match=r"'gelu_tan'.*Did you mean 'gelu_tanh'"):
         Mlp(2, 2, act="gelu_tan", init=xavier(2, 1), rngs=module.rngs(jax.random.key(0)))
+
+
+def held(fn, *args):
+    """Shapes of the activations (the arrays that lead with B) that the backward pass of `fn` keeps."""
+    return sorted(x.shape for x in jax.tree.leaves(jax.vjp(fn, *args)[1]) if x.shape[:1] == (B,))
+
+
+@pytest.mark.parametrize("act", ACTIVATIONS)
+def test_mlp_keeps_one_hidden_array_and_its_gradients_are_the_plain_formulas(act):
+    model = module.define(lambda key: Mlp(D, M, act=act, init=xavier(D, 1), rngs=module.rngs(key)))
+    params, x = fill(model), draw()
+
+    def plain(p, x):
+        hidden = ACTIVATIONS[act](x @ p["fc1"]["kernel"] + p["fc1"]["bias"])
+        return hidden @ p["fc2"]["kernel"] + p["fc2"]["bias"]
+
+    def ours(p, x):
+        return model.bind(p)(x)
+
+    assert held(ours, params, x) == [(B, T, D), (B, T, M)]
+    assert held(plain, params, x).count((B, T, M)) > 1
+    theirs, pull = jax.vjp(plain, params, x)
+    y, pull_ours = jax.vjp(ours, params, x)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), (y, pull_ours(y)), (theirs, pull(y)))
+    gradient = jax.grad(lambda f, *args: f(*args).sum(), argnums=(1, 2))
+    assert flops.count(lambda *args: gradient(ours, *args), params, x) == flops.count(
+        lambda *args: gradient(plain, *args), params, x
+    )
 
 
 def test_block_is_pre_norm():

@@ -27,6 +27,23 @@ def test_layer_norm_keeps_small_differences_on_a_large_mean():
     np.testing.assert_allclose(y[0], np.array([-3, -1, 1, 3]) / np.sqrt(5), rtol=1e-3)
 
 
+def test_layer_norm_keeps_its_input_alone_for_the_backward_pass():
+    """Neither the centred nor the normalised array; the gradient of y . w is that of numpy's formula by differences."""
+    norm, w = LayerNorm(4, eps=1e-3), np.arange(12.0).reshape(3, 4)
+    _, pull = jax.vjp(norm, jnp.asarray(X))
+    kept = [x for x in jax.tree.leaves(pull) if x.shape == X.shape]
+    assert len(kept) == 1
+    np.testing.assert_array_equal(kept[0], X)
+
+    def formula(x):
+        centred = x - x.mean(-1, keepdims=True)
+        return (w * centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-3)).sum()
+
+    steps = 1e-5 * np.eye(12).reshape(12, 3, 4)
+    slope = np.array([(formula(X + step) - formula(X - step)) / 2e-5 for step in steps]).reshape(3, 4)
+    np.testing.assert_allclose(pull(jnp.asarray(w, jnp.float32))[0], slope, atol=1e-4)
+
+
 def test_layer_norm_casts_last():
     y = LayerNorm(4, dtype="bfloat16")(jnp.asarray(X, jnp.bfloat16))
     assert y.dtype == jnp.bfloat16
