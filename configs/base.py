@@ -27,7 +27,7 @@ def get_config(arg: str = "") -> ConfigDict:
             # share their group numbers; block: so many neighbours stay together in the shuffle. transforms: [{"name": ...},
             # ...]; workers: processes that load (0: threads of this one); max_broken: share of the latest records that may be
             # unreadable (each is replaced, counted and named) before the run stops. Parts chosen by name, here and below,
-            # take the keywords of their class: mmjax/data/sources.py, data/transforms.py, models/, tasks/, train/optim.py,
+            # take the keywords of their class: mmjax/data/sources/, data/transforms/, models/, tasks/, train/optim.py,
             # evaluators/.
             "data": {"sources": [], "transforms": [], "workers": 0, "max_broken": 0.01},
             # What a batch holds: {field: [shape of a row, dtype]}. Lets check and plan work without data.

@@ -21,7 +21,7 @@ def get_config(arg: str = "") -> ConfigDict:
     if arg not in ("", "debug"):
         raise ValueError(f"unknown argument {arg!r}; it takes: debug")
     c = base()
-    c.steps, c.batch_size, c.log_every, c.save_every = 460, 256, 20, 115
+    c.steps, c.batch_size, c.log_every, c.save_every = 1600, 128, 20, 400
     tokenise = {"name": "tokenise", "tokenizer": "openmoji", "length": LENGTH, "bos": None, "eos": None}
     c.data.sources = [{"source": {"name": "tfds", "dataset": "openmoji", "split": "train", "cache": True}, "block": 8}]
     c.data.transforms = [
@@ -34,12 +34,13 @@ def get_config(arg: str = "") -> ConfigDict:
         "name": "dual_encoder",
         "dim": 128,
         "image": {"name": "vit", "size": SIZE, "patch": 8, "width": 128, "depth": 4, "heads": 4, "mlp": 512,
-                  "act": "gelu_tanh", "pool": "mean", "class_token": False, "patch_dropout": 0.2},
+                  "act": "gelu_tanh", "pool": "mean", "class_token": False, "patch_dropout": 0.2,
+                  "init": "clip"},
         "text": {"name": "bag_of_words", "vocab": VOCAB, "width": 128, "pairs": 4096, "unknown_id": 1, "word_dropout": 0.1},
     }  # fmt: skip
-    c.task = {"name": "contrastive", "loss": {"name": "softmax"}, "pixels": "siglip"}
-    c.optim.lr, c.optim.weight_decay, c.optim.args = 2.5e-3, 0.2, {"b2": 0.98}
-    c.optim.schedule = {"name": "cosine", "warmup": 50}
+    c.task = {"name": "contrastive", "loss": {"name": "softmax"}, "pixels": "openai"}
+    c.optim.lr, c.optim.weight_decay, c.optim.args = 2e-3, 0.2, {"b2": 0.98}
+    c.optim.schedule = {"name": "cosine", "warmup": 100}
     evaluation = {"name": "tfds", "dataset": "openmoji", "cache": True}
     c.eval.transforms = [{"name": "decode"}, {"name": "resize", "size": SIZE}, tokenise]
     c.eval.batch_size = 128

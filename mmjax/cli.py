@@ -188,7 +188,7 @@ def _make_suite(config: dict[str, Any], plan: Any) -> Any:
 
 def _travels(config: dict[str, Any]) -> dict[str, Any]:
     """What a checkpoint carries so that its user's preprocessing cannot differ from its training's."""
-    from mmjax.data.transforms import tokenizer_json
+    from mmjax.data.transforms.text import tokenizer_json
 
     names = [t["tokenizer"] for t in config["eval"]["transforms"] if t["name"] == "tokenise"]
     return {

@@ -10,7 +10,7 @@ from jaxtyping import Shaped
 
 from mmjax.core import keys
 from mmjax.core.errors import UserError
-from mmjax.data.sources import Source, group_of
+from mmjax.data.sources.source import Source, group_of
 
 Batch = dict[str, Shaped[np.ndarray, "B ..."]]
 Row = dict[str, Any]

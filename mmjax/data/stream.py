@@ -30,7 +30,8 @@ import numpy as np
 from mmjax.core import keys, registry
 from mmjax.core.errors import UserError, suggest
 from mmjax.data.rows import FIELDS, Batch, Loader, stack
-from mmjax.data.sources import SOURCES, Source, group_of
+from mmjax.data.sources import SOURCES
+from mmjax.data.sources.source import Source, group_of
 from mmjax.data.transforms import TRANSFORMS
 
 Spec = Mapping[str, Any]

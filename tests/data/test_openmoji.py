@@ -9,9 +9,9 @@ from mmjax.core.errors import UserError
 from mmjax.data import builders
 from mmjax.data.builders import openmoji
 from mmjax.data.builders.fetch import Wheel, wheel
-from mmjax.data.sources import Tfds
+from mmjax.data.sources.prepared import Tfds
 from mmjax.data.stream import Stream
-from mmjax.data.transforms import load_tokenizer
+from mmjax.data.transforms.text import load_tokenizer
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,9 @@ import pytest
 
 from mmjax.core.errors import UserError
 from mmjax.data.builders.write import fresh, write_tfds
-from mmjax.data.sources import Memory, Synthetic, Tfds, group_of
+from mmjax.data.sources.memory import Memory, Synthetic
+from mmjax.data.sources.prepared import Tfds
+from mmjax.data.sources.source import group_of
 
 # Pillow's png of one red pixel.
 PNG = bytes.fromhex(
@@ -71,7 +73,7 @@ def test_nothing_imports_tensorflow(prepared):
         "import mmjax.data.stream, mmjax.data.builders\n"
         "heavy = {'jax', 'grain', 'tensorflow', 'tensorflow_datasets', 'tokenizers', 'resvg_py'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
-        "from mmjax.data.sources import Tfds\n"
+        "from mmjax.data.sources.prepared import Tfds\n"
         f"assert Tfds(path={str(prepared / 'tiny' / '1.10.0')!r})[0]['id'] == 'r0'\n"
         "assert 'tensorflow' not in sys.modules\n"
     )

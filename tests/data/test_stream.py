@@ -11,7 +11,7 @@ import pytest
 
 from mmjax.core.errors import UserError
 from mmjax.data import stream as streams
-from mmjax.data.sources import group_of
+from mmjax.data.sources.source import group_of
 from mmjax.data.stream import Stream, check, check_epoch, epoch
 
 AUGMENT = [

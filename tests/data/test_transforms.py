@@ -7,7 +7,8 @@ from PIL import Image
 
 from mmjax.core.errors import UserError
 from mmjax.core.registry import build
-from mmjax.data.transforms import TRANSFORMS, load_tokenizer, tokenizer_json
+from mmjax.data.transforms import TRANSFORMS
+from mmjax.data.transforms.text import load_tokenizer, tokenizer_json
 
 
 def apply(name, record, seed=0, **keywords):

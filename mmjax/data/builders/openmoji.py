@@ -23,7 +23,7 @@ drawings of what it has never seen. So there are two test splits:
 - train: the remainder.
 
 unseen_concepts.txt and heldout_pairs.txt beside the data list them. A group number is the caption's
-(sources.group_of); captions are distinct, so each row is its own group.
+(sources.source.group_of); captions are distinct, so each row is its own group.
 
 tokenizer.json numbers the words of the lower-cased training captions (split at white space), [PAD]=0, [UNK]=1, [BOS]=2,
 [EOS]=3. A word that it has not seen is [UNK], which says nothing: pieces of words would say something wrong (of 286 unseen
@@ -47,7 +47,7 @@ from PIL import Image
 from mmjax.core.errors import UserError
 from mmjax.data.builders.fetch import Wheel, wheel
 from mmjax.data.builders.write import write_tfds
-from mmjax.data.sources import group_of
+from mmjax.data.sources.source import group_of
 
 VERSION = "1.1.0"
 LICENCE = "pictures CC-BY-SA-4.0 (OpenMoji 17.0), names BSD-3-Clause and Unicode, groups MIT"

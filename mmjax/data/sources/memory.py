@@ -1,0 +1,82 @@
+"""Records that no file holds: those of a list, and drawings made on the spot."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from mmjax.core import keys
+from mmjax.data.sources.source import Record, group_of
+
+
+class Synthetic:
+    """Drawings of one coloured shape each, such as "a small red circle on blue": data for tests and debug runs.
+
+    The label is the shape (order of SHAPES); where the shape stands is not in the caption. There are 240 captions.
+
+    Args:
+      n: how many.
+      size: pixels a side.
+      seed: another seed gives other drawings.
+    """
+
+    SHAPES = ("circle", "square", "triangle", "ring")
+    COLOURS = {
+        "red": (220, 40, 40),
+        "green": (40, 160, 60),
+        "blue": (50, 80, 220),
+        "yellow": (240, 210, 50),
+        "black": (20, 20, 20),
+        "white": (245, 245, 245),
+    }
+    SIZES = {"small": 0.3, "large": 0.6}  # of the side
+
+    def __init__(self, n: int = 256, size: int = 32, seed: int = 0):
+        self._n, self._size, self._seed = n, size, seed
+
+    def __len__(self) -> int:
+        return self._n
+
+    def __getitem__(self, i: int) -> Record:
+        if not 0 <= i < self._n:
+            raise IndexError(i)
+        rng = keys.rng(self._seed, "synthetic", i)
+        label, extent = int(rng.integers(len(self.SHAPES))), list(self.SIZES)[rng.integers(len(self.SIZES))]
+        colour, ground = rng.choice(list(self.COLOURS), 2, replace=False)
+        side = self.SIZES[extent] * self._size
+        x, y = rng.uniform(0, self._size - 1 - side, 2)
+        text = f"a {extent} {colour} {self.SHAPES[label]} on {ground}"
+        picture = Image.new("RGB", (self._size, self._size), self.COLOURS[ground])
+        _draw(ImageDraw.Draw(picture), self.SHAPES[label], (x, y, x + side, y + side), self.COLOURS[colour])
+        return {
+            "image": np.asarray(picture),
+            "text": text,
+            "id": f"synthetic-{i}",
+            "group": group_of(text),
+            "label": label,
+        }
+
+
+def _draw(draw: ImageDraw.ImageDraw, shape: str, box: tuple[float, ...], colour: tuple[int, ...]) -> None:
+    left, top, right, bottom = box
+    if shape == "circle":
+        draw.ellipse(box, fill=colour)
+    elif shape == "square":
+        draw.rectangle(box, fill=colour)
+    elif shape == "triangle":
+        draw.polygon([((left + right) / 2, top), (right, bottom), (left, bottom)], fill=colour)
+    else:
+        draw.ellipse(box, outline=colour, width=max(1, round((right - left) / 5)))
+
+
+class Memory:
+    """Records that are already here: a list of dicts."""
+
+    def __init__(self, records: Sequence[Record]):
+        self._records = records
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, i: int) -> Record:
+        return self._records[i]

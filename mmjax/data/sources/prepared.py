@@ -1,0 +1,61 @@
+"""Sets that were prepared before: tfds folders of ArrayRecord."""
+
+from pathlib import Path
+from typing import Any
+
+from mmjax.core.errors import UserError, suggest
+from mmjax.data import store
+from mmjax.data.sources.source import Record
+from mmjax.data.transforms.image import Decode
+
+
+class Tfds:
+    """A split of a tfds folder of ArrayRecord files, read without TensorFlow.
+
+    Args:
+      dataset: a prepared set's name under MMJAX_DATA, e.g. "openmoji" or "openmoji/1.0.0".
+      path: instead of `dataset`, the folder that holds dataset_info.json.
+      split: e.g. "train", or a slice of one: "train[:1000]", "train[90%:]".
+      cache: keep each record in memory, decoded, once it is read (a set of small pictures; each worker process keeps
+        its own copy).
+
+    Raises:
+      UserError: there is no such data set or split.
+    """
+
+    def __init__(self, dataset: str | None = None, path: str | None = None, split: str = "train", cache: bool = False):
+        if (dataset is None) == (path is None):
+            raise UserError("source 'tfds' takes either dataset= (a prepared set's name) or path= (a tfds folder)")
+        folder = store.locate(dataset) if dataset is not None else Path(path).expanduser()
+        if not (folder / "dataset_info.json").exists():
+            raise UserError(f"source 'tfds': no dataset_info.json in {folder}: is it the folder of a version (.../1.0.0)?")
+        import tensorflow_datasets as tfds  # a slow import that most sources can do without
+
+        builder = tfds.builder_from_directory(str(folder))
+        name = split.split("[")[0]
+        if name not in builder.info.splits:
+            choices = list(builder.info.splits)
+            raise UserError(f"{folder} has no split {name!r}; it has: {', '.join(choices)}.{suggest(name, choices)}")
+        features = builder.info.features
+        self._texts = [key for key, feature in features.items() if isinstance(feature, tfds.features.Text)]
+        images = {key: tfds.decode.SkipDecoding() for key, f in features.items() if isinstance(f, tfds.features.Image)}
+        self._data = builder.as_data_source(split, decoders=images)
+        self._cache: dict[int, Record] | None = {} if cache else None
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __getitem__(self, i: int) -> Record:
+        if not 0 <= i < len(self._data):  # what tfds raises there is no IndexError, which ends a for loop
+            raise IndexError(i)
+        if self._cache is not None and i in self._cache:
+            return self._cache[i]
+        record = dict(self._data[i])
+        for key in self._texts:
+            record[key] = record[key].decode()
+        if self._cache is not None:
+            self._cache[i] = record = Decode()(record)
+        return record
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_cache": None if self._cache is None else {}}

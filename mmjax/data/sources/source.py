@@ -1,0 +1,31 @@
+"""Random-access sources of records: `len(source)` and `source[i]` are all that the stream asks of them.
+
+A record is a dict: image (encoded bytes, or uint8 (H, W, 3)), text (str), id (str; its index where absent), group (int
+in [0, 2^31); records of equal groups are positives of each other; `group_of` the text where absent) and label (int; -1
+or absent where unknown). Records are shared between epochs and threads: nobody writes into one.
+
+Sources travel to worker processes by pickle and may be read by several threads at once.
+"""
+
+import zlib
+from typing import Any, Protocol, runtime_checkable
+
+Record = dict[str, Any]
+
+
+@runtime_checkable
+class Source(Protocol):
+    """What the stream asks of a source."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, i: int) -> Record: ...
+
+
+def group_of(text: str) -> int:
+    """A group number that is a function of the caption alone (CRC-32, folded to 31 bits).
+
+    Captions that repeat, in one set or in two, are thereby positives of each other. 31 bits, because jax keeps integers
+    in 32 unless told otherwise. Two different captions meet in a number once in 2^31 pairs.
+    """
+    return zlib.crc32(text.encode()) & 0x7FFFFFFF
