@@ -3,10 +3,8 @@
 #   launch/seeds.sh 0 1 2        (workdirs runs/seed0 ...)
 set -euo pipefail
 cd "$(dirname "$0")/.."
-launch/setup.sh .venv
-.venv/bin/mmjax data get openmoji
 for seed in "${@:-0}"; do
-    .venv/bin/mmjax train --config=configs/quickstart.py --workdir="runs/seed$seed" --config.seed="$seed"
+    WORKDIR=runs/seed$seed launch/quickstart.sh --config.seed="$seed"
 done
 .venv/bin/python - "${@:-0}" <<'PY'
 import json
