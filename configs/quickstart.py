@@ -6,8 +6,8 @@
 Hardware: 2 CPU cores, about 4 minutes. Expected: R@1 of 0.6 on 395 held-out pairs, both ways; the README's table has three
 seeds, and the pairs of unseen concepts. The drawings are in the order of their code points, so a block of 8 holds variants of
 one concept: hard negatives, which teach skin tone and gender apart from what is drawn. The text encoder adds up words and
-pairs of words, and training hides some of them: what a caption says beside an unknown word still counts. The argument "debug" trains a smaller
-one on made drawings for seconds.
+pairs of words, and training hides some of them: what a caption says beside an unknown word still counts. The argument
+"debug" trains a smaller one on made drawings for seconds.
 """
 
 from base import get_config as base
