@@ -11,6 +11,7 @@ from jaxtyping import Shaped
 from mmjax.core import keys
 from mmjax.core.errors import UserError
 from mmjax.data.sources.source import Source, group_of
+from mmjax.data.workers import note
 
 Batch = dict[str, Shaped[np.ndarray, "B ..."]]
 Row = dict[str, Any]
@@ -62,8 +63,10 @@ class Loader:
         """
         name = f"#{number}"
         try:
+            note(f"record {number} of data.sources[{source}]")
             record = {"id": name, **self.sources[source][number]}
             name = str(record["id"])
+            note(f"{name} (record {number} of data.sources[{source}])")
             rng = keys.rng(self._seed, "transform", position, attempt)
             for transform in self._transforms:
                 record = transform(record, rng)

@@ -12,23 +12,15 @@ xored with a constant of the source's place in the list). Entries that name the 
 same captions in several styles, share their numbers: equal captions are then positives across them.
 """
 
-import atexit
 import contextlib
 import functools
 import itertools
-import multiprocessing.util  # its exit hook has to be registered before ours, and so run after it
-import os
-import signal
-import sys
-import threading
-import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from mmjax.core import keys, registry
 from mmjax.core.errors import UserError, suggest
+from mmjax.data import workers as processes
 from mmjax.data.rows import FIELDS, Batch, Loader, stack
 from mmjax.data.sources import SOURCES
 from mmjax.data.sources.source import Source, group_of
@@ -99,7 +91,7 @@ class Stream:
 
     def batches(self, start: int = 0) -> Iterator[tuple[int, Batch]]:
         """(k, batch k) for k = start, start + 1 ..., made ahead of time. Close it (or drop it) to stop its workers."""
-        with contextlib.closing(_ahead(self._batches[start:], self._workers)) as ahead:
+        with contextlib.closing(processes.ahead(self._batches[start:], self._workers)) as ahead:
             yield from zip(itertools.count(start), ahead)
 
 
@@ -139,7 +131,7 @@ class Epoch:
     def __iter__(self) -> Iterator[Batch]:
         import grain
 
-        return _ahead(grain.MapDataset.range(len(self)).map(self._batch), workers=0)
+        return processes.ahead(grain.MapDataset.range(len(self)).map(self._batch), workers=0)
 
     def row(self, i: int) -> dict[str, Any]:
         """Record i as a batch holds it, to be looked at.
@@ -258,64 +250,3 @@ def _load(loader: Loader, starts: Sequence[int], batch_size: int, first: int, k:
         source = next(i for i, end in enumerate(starts[1:]) if number < end)
         rows.append(loader.row(source, number - starts[source], k * batch_size + first + j))
     return stack(rows)
-
-
-def _ahead(batches: Any, workers: int) -> Iterator[Any]:
-    """Iterates a MapDataset, some elements ahead: by threads, or by worker processes that compute one each."""
-    import grain
-    from absl import flags
-
-    if workers:
-        if not flags.FLAGS.is_parsed():  # Grain asks absl for its own flags, whose defaults will do
-            flags.FLAGS.mark_as_parsed()
-        here = batches.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
-        options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
-        ahead = here.mp_prefetch(options, worker_init_fn=_start_worker)
-    else:
-        threads = min(8, os.cpu_count() or 1)
-        ahead = batches.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 2))
-    generator = _own(iter(ahead))
-    _OPEN.add(generator)
-    return generator
-
-
-def _own(iterator: Any) -> Iterator[Batch]:
-    """The batches as arrays of the caller's own: a worker's lie in shared memory, which lasts as long as the worker."""
-    try:
-        yield from map(_copy, iterator)
-    finally:
-        iterator.close()
-
-
-def _copy(batch: Batch) -> Batch:
-    return {name: np.array(value) if type(value) is not np.ndarray else value for name, value in batch.items()}
-
-
-_OPEN: weakref.WeakSet = weakref.WeakSet()
-
-
-@atexit.register
-def _close_open() -> None:
-    """Ends the workers of whoever leaves with a stream open, while the modules that they need are still there."""
-    for generator in list(_OPEN):
-        with contextlib.suppress(ValueError):  # another thread waits in it, and dies with the process
-            generator.close()
-
-
-def _start_worker(index: int, count: int) -> None:
-    """Keeps a worker process off the accelerator, and ends it with its parent.
-
-    Grain's workers poll a flag of their parent's; one that is killed outright never raises it.
-    """
-    # A launcher signals the whole process group: the parent decides what ends, and needs its batches until it has saved.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
-    os.environ["JAX_PLATFORMS"] = "cpu"
-    if "jax" in sys.modules:  # Grain imports it before this runs; no backend is up yet
-        sys.modules["jax"].config.update("jax_platforms", "cpu")
-
-    def wait() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=wait, name="end-with-parent", daemon=True).start()
