@@ -4,15 +4,20 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+# Clips: decoded by libraries that carry their own codecs.
+clips = {"audio": ["soundfile>=0.13", "soxr>=1.0"], "video": ["av>=18"]}
 extras = {
+    **clips,
+    "gcs": ["gcsfs"],
+    "s3": ["s3fs"],
     "cuda": ["jax[cuda12]"],
     "tpu": ["jax[tpu]"],
-    "test": ["pytest>=8", "hypothesis>=6", "beartype>=0.18", "ruff>=0.5"],
+    "test": [*clips["audio"], *clips["video"], "pytest>=8", "hypothesis>=6", "beartype>=0.18", "ruff>=0.5"],
     "parity": ["torch==2.13.0", "transformers>=5", "safetensors", "tokenizers", "huggingface-hub", "regex", "tqdm"],
     "wandb": ["wandb"],
 }
 # What one machine can have at once: an accelerator's jax is chosen by name.
-extras["all"] = sorted({need for name in ("test", "parity", "wandb") for need in extras[name]})
+extras["all"] = sorted({need for name in ("test", "parity", "wandb", "gcs", "s3") for need in extras[name]})
 
 setup(
     name="mmjax",
@@ -33,10 +38,15 @@ setup(
         "array_record>=0.8",
         "ml_collections>=1.1",
         "clu>=0.0.12",
+        # No wheel elsewhere: Pillow then resizes.
+        "cykooz-resizer>=4.0.1; platform_machine == 'x86_64' or sys_platform != 'linux'",
+        "fsspec>=2025.1",
         "jaxtyping>=0.3.11",
         "numpy>=2",
         "pillow>=11",
+        "pyarrow>=20",
         "resvg-py==0.5.0",
+        "simplejpeg>=1.8",
         "tensorboardX>=2.6.4",
         "tokenizers>=0.22",
         "tqdm>=4.66",

@@ -20,11 +20,12 @@ import sys
 files = sorted(pathlib.Path(sys.argv[1]).glob("*.txt"), key=lambda p: [int(x) for x in p.stem.split(".")])
 pins = {f.stem: dict(line.split("==") for line in f.read_text().split()) for f in files}
 versions = list(pins)
+only = {"cykooz-resizer": 'platform_machine == "x86_64" or sys_platform != "linux"'}  # what has no wheel elsewhere, as setup.py says
 print("# Every package of an install with its version; launch/lock.sh renews it.")
 for name in sorted({n for found in pins.values() for n in found}, key=str.lower):
     have = {v: pins[v].get(name) for v in versions}
     if len(set(have.values())) == 1:
-        print(f"{name}=={have[versions[0]]}")
+        print("; ".join(filter(None, (f"{name}=={have[versions[0]]}", only.get(name)))))
         continue
     for i, version in enumerate(versions):  # a later Python that was not tried takes the last one's pins
         if have[version] is not None:

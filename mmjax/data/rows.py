@@ -18,7 +18,7 @@ Row = dict[str, Any]
 
 
 class Field(NamedTuple):
-    """A record's field that goes to the device: its dtype, its axes, and what to do where a record has another."""
+    """A record's field that goes to the device: its dtype, its axes ("|" between choices), and how to mend another."""
 
     dtype: type
     axes: str
@@ -27,7 +27,12 @@ class Field(NamedTuple):
 
 FIELDS = {
     "image": Field(np.uint8, "HWC", "list decode and a resize in the transforms"),
+    "audio": Field(np.float32, "N|MF", "list decode_audio and fit_audio, or a log-mel after them, in the transforms"),
+    "video": Field(np.uint8, "FHWC", "list frames with a resize among its transforms"),
     "text": Field(np.int32, "T", "list tokenise in the transforms"),
+    "text_segments": Field(np.int32, "T", "give tokenise a pair"),
+    "mlm_labels": Field(np.int32, "T", "list tokenise and mask_tokens in the transforms"),
+    "question": Field(np.int32, "T", "list tokenise with field='question' in the transforms"),
     "group": Field(np.int32, "", "groups are whole numbers in [0, 2^31)"),
     "label": Field(np.int32, "", "labels are whole numbers"),
 }
@@ -100,7 +105,7 @@ class Loader:
         row = {"id": str(record["id"]), "caption": caption if isinstance(caption, str) else "", "broken": ""}
         for name in self._fields:
             if name == "group":
-                value = self._group(record, row["caption"]) ^ salt
+                value = self._group(record, row["caption"] or row["id"]) ^ salt
             else:
                 value = record.get("label", -1) if name == "label" else record[name]
             row[name] = _typed(name, value)
@@ -119,9 +124,11 @@ def _typed(name: str, value: Any) -> np.ndarray | int:
     if type(value) is int and not field.axes:
         return value
     array = np.asarray(value)
-    if array.ndim != len(field.axes) or not np.can_cast(array.dtype, field.dtype, "same_kind"):
+    axes = field.axes.split("|")
+    if array.ndim not in map(len, axes) or not np.can_cast(array.dtype, field.dtype, "same_kind"):
         what = f"{type(value).__name__} of {array.dtype} {array.shape}"
-        raise ValueError(f"field {name!r} is {what}, not {np.dtype(field.dtype)} ({', '.join(field.axes)}): {field.mend}")
+        wanted = " or ".join(f"({', '.join(letters)})" for letters in axes)
+        raise ValueError(f"field {name!r} is {what}, not {np.dtype(field.dtype)} {wanted}: {field.mend}")
     return array
 
 

@@ -6,9 +6,9 @@ from collections import Counter
 import pytest
 
 from mmjax.core.errors import UserError
-from mmjax.data import builders
+from mmjax.data import builders, tokenizers
 from mmjax.data.builders import openmoji
-from mmjax.data.builders.fetch import Wheel, wheel
+from mmjax.data.builders.fetch import Wheel, archive
 from mmjax.data.sources.prepared import Tfds
 from mmjax.data.stream import Stream
 from mmjax.data.transforms.text import load_tokenizer
@@ -70,21 +70,21 @@ def test_files_beside_the_data(prepared):
     held = (folder / "heldout_pairs.txt").read_text(encoding="utf-8").splitlines()[1:]
     assert held == [f"{row['id']}\t{row['text']}" for row in prepared["heldout_pairs"]]
     assert [path.name for path in folder.parent.iterdir()] == [openmoji.VERSION]
-    (row,) = builders.listing()
+    row = next(row for row in builders.listing() if row["name"] == "openmoji")
     assert row["prepared"]
     assert str(folder) in builders.table()
 
 
 def test_tokenizer_knows_the_words_of_training_and_no_others(prepared):
     tokens = load_tokenizer("openmoji")
-    assert [tokens.token_to_id(name) for name in openmoji.SPECIALS] == [0, 1, 2, 3]
+    assert [tokens.token_to_id(name) for name in tokenizers.SPECIALS] == [0, 1, 2, 3]
     captions = {name: [row["text"].lower() for row in prepared[name]] for name in ("train", "unseen_concepts")}
     words = {word for caption in captions["train"] for word in caption.split()}
     assert tokens.get_vocab_size() == len(words) + 4
     assert tokens.decode(tokens.encode("grinning face").ids) == "grinning face"
     assert tokens.encode("zyzzyva medium-light face").ids == [1, *tokens.encode("medium-light face").ids]
     assert sum(1 in tokens.encode(caption).ids for caption in captions["unseen_concepts"]) == 133
-    again = openmoji.train_tokenizer(captions["train"], 2048)
+    again = tokenizers.train(captions["train"], 2048)
     assert again.to_str() == tokens.to_str()
 
 
@@ -129,11 +129,11 @@ def index(tmp_path, monkeypatch):
     links = tmp_path / "links"
     links.mkdir()
     path = links / "tinypack-1.0-py3-none-any.whl"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("tinypack/data.txt", "hello")
-        archive.writestr("tinypack-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tinypack\nVersion: 1.0\n")
-        archive.writestr("tinypack-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        archive.writestr("tinypack-1.0.dist-info/RECORD", "")
+    with zipfile.ZipFile(path, "w") as package:
+        package.writestr("tinypack/data.txt", "hello")
+        package.writestr("tinypack-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tinypack\nVersion: 1.0\n")
+        package.writestr("tinypack-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        package.writestr("tinypack-1.0.dist-info/RECORD", "")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(links))
     monkeypatch.setenv("MMJAX_DATA", str(tmp_path / "data"))
@@ -141,21 +141,21 @@ def index(tmp_path, monkeypatch):
 
 
 def test_wheel_is_downloaded_once_and_checked(index, monkeypatch):
-    path = wheel(Wheel("tinypack", "1.0", index))
+    path = archive(Wheel("tinypack", "1.0", index))
     assert zipfile.ZipFile(path).read("tinypack/data.txt") == b"hello"
     monkeypatch.setenv("PIP_FIND_LINKS", "/nowhere")
-    assert wheel(Wheel("tinypack", "1.0", index)) == path
+    assert archive(Wheel("tinypack", "1.0", index)) == path
     with pytest.raises(UserError, match=r"could not download tinypack==1\.1"):
-        wheel(Wheel("tinypack", "1.1", index))
+        archive(Wheel("tinypack", "1.1", index))
 
 
 def test_another_file_of_the_version_is_refused(index, tmp_path):
     with pytest.raises(UserError, match=f"not the pinned file: sha256 {index}"):
-        wheel(Wheel("tinypack", "1.0", "0" * 64))
+        archive(Wheel("tinypack", "1.0", "0" * 64))
     assert list((tmp_path / "data").rglob("*.whl")) == []
 
 
 def test_python_without_pip(index, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match="ensurepip"):
-        wheel(Wheel("tinypack", "1.0", index))
+        archive(Wheel("tinypack", "1.0", index))

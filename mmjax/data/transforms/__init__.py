@@ -5,14 +5,28 @@ record's own numpy Generator; transforms of a list draw from it in turn. Which o
 evaluation is said by the two lists of the config.
 """
 
-from mmjax.data.transforms import image, text
+import functools
 
-TRANSFORMS = {
+from mmjax.data.transforms import audio, augment, image, masking, text, video
+
+# Those of pictures, which are those of a video's frames too.
+PICTURES = {
     "decode": image.Decode,
     "resize": image.Resize,
     "random_resized_crop": image.RandomResizedCrop,
     "random_shift": image.RandomShift,
-    "colour_jitter": image.ColourJitter,
-    "flip": image.Flip,
+    "colour_jitter": augment.ColourJitter,
+    "flip": augment.Flip,
+    "rand_augment": augment.RandAugment,
+}
+TRANSFORMS = {
+    **PICTURES,
+    "pick_caption": text.PickCaption,
     "tokenise": text.Tokenise,
+    "mask_tokens": masking.MaskTokens,
+    "decode_audio": audio.DecodeAudio,
+    "fit_audio": audio.FitAudio,
+    "whisper_log_mel": audio.WhisperLogMel,
+    "ast_log_mel": audio.AstLogMel,
+    "frames": functools.partial(video.Frames, PICTURES),
 }

@@ -1,22 +1,53 @@
 """Transforms of captions: strings to token ids."""
 
 import functools
+import itertools
+import string
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int32
 
 from mmjax.core.errors import UserError
 from mmjax.data import store
 
 Record = dict[str, Any]
 
+TRUNCATION = ("longest_first", "only_first", "only_second")
+PUNCTUATION = str.maketrans("_", " ", string.punctuation.replace("_", ""))
+# A token is shorter: what is beyond so many characters for each token of a row would be cut off anyway, after it had cost time.
+CHARACTERS = 100
+
+
+class PickCaption:
+    """Where a record has several "texts" and no "text": one of them, drawn anew each time. (tokenise does it by itself.)"""
+
+    def __call__(self, record: Record, rng: np.random.Generator) -> Record:
+        return pick_caption(record, rng)
+
+
+def pick_caption(record: Record, rng: np.random.Generator) -> Record:
+    """The record with a "text", drawn from its "texts" where it has none."""
+    if "text" in record or "texts" not in record:
+        return record
+    if not record["texts"]:
+        raise ValueError("the record has no caption")
+    return {**record, "text": record["texts"][int(rng.integers(len(record["texts"])))]}
+
 
 class Tokenise:
     """The caption as int32 (T,) under "text"; the caption itself stays under "caption".
 
-    Too long a caption is cut so that `eos` stays the last token; a short one is filled with `pad_id`.
+    Too long a caption is cut so that `eos` stays the last token (as OpenAI's CLIP with truncate=True, big_vision with
+    eos="sticky"); a short one is filled with `pad_id`. "text_words" int32 (T,) numbers the words that tokens are parts of, -1
+    where there is none, for mask_tokens. With `pair` the row is bos text eos pair eos, and "text_segments" int32 (T,) is 1
+    from the pair on.
+
+    As published: CLIP length 77, bos "<|startoftext|>", eos "<|endoftext|>"; SigLIP length 64, punctuation=False, bos None,
+    eos "</s>", pad_id 1; BERT bos "[CLS]", eos "[SEP]".
 
     Args:
       tokenizer: a tokenizer.json, a folder or a prepared data set that holds one, or "bytes": the UTF-8 bytes as 3 to
@@ -25,9 +56,14 @@ class Tokenise:
       lower: whether to lower the case first.
       bos, eos: the tokens that open and close a caption, by name; None for none.
       pad_id: the padding token's number.
+      field: what to tokenise; of "question" the results are "question", "question_words" and "question_segments".
+      pair: a second text of the record, e.g. an answer.
+      truncation: of a pair: "longest_first", "only_first" or "only_second", as Hugging Face names them.
+      padding_side: "right" or "left".
+      punctuation: False deletes ASCII punctuation (_ becomes a space) and repeated white space, as SigLIP does.
 
     Raises:
-      UserError: there is no such tokenizer, or it lacks `bos` or `eos`.
+      UserError: there is no such tokenizer, or it lacks `bos` or `eos`, or there is no such policy.
     """
 
     def __init__(
@@ -38,26 +74,84 @@ class Tokenise:
         bos: str | None = "[BOS]",
         eos: str | None = "[EOS]",
         pad_id: int = 0,
+        field: str = "text",
+        pair: str | None = None,
+        truncation: str = "longest_first",
+        padding_side: str = "right",
+        punctuation: bool = True,
     ):
         tokens = _Bytes() if tokenizer == "bytes" else load_tokenizer(tokenizer)
-        self._tokens, self._length, self._lower, self._pad = tokens, length, lower, pad_id
+        self._tokens, self._length, self._lower, self._punctuation, self._pad = tokens, length, lower, punctuation, pad_id
         self._bos, self._eos = ([] if name is None else [_token(tokens, name, tokenizer)] for name in (bos, eos))
-        if length <= len(self._bos) + len(self._eos):
+        self._field, self._fields, self._truncation = field, (field, pair) if pair else (field,), truncation
+        self._room = length - len(self._bos) - len(self._eos) * len(self._fields)
+        if self._room < 1:
             raise UserError(f"tokenise: length {length} leaves no room for text between {bos!r} and {eos!r}")
+        if truncation not in TRUNCATION or padding_side not in ("left", "right"):
+            policies = f"truncation is one of {', '.join(TRUNCATION)}, padding_side left or right"
+            raise UserError(f"tokenise: {policies}, not {truncation!r} and {padding_side!r}")
+        self._left, self._most = padding_side == "left", CHARACTERS * length
 
     def __call__(self, record: Record, rng: np.random.Generator) -> Record:
-        caption = record["text"]
-        ids = _encode(self._tokens, caption.lower() if self._lower else caption)
-        row = [*self._bos, *ids[: self._length - len(self._bos) - len(self._eos)], *self._eos]
-        text = np.full(self._length, self._pad, np.int32)
-        text[: len(row)] = row
-        return {**record, "text": text, "caption": caption}
+        record = pick_caption(record, rng)
+        rows = _rows(self, tuple(record[field][: self._most] for field in self._fields))
+        return {**record, **rows, "caption": record["text"]} if self._field == "text" else {**record, **rows}
+
+    def rows(self, texts: Sequence[str]) -> dict[str, Int32[np.ndarray, " T"]]:
+        """What the text (and the pair's other) become, as read-only arrays."""
+        encoded = [self._tokens.encode(self._clean(text), add_special_tokens=False) for text in texts]
+        if not encoded[0].ids:
+            raise ValueError(f"the {self._field} is empty")
+        sizes = fit([len(one.ids) for one in encoded], self._room, self._truncation)
+        ids, words, segments = [*self._bos], [-1] * len(self._bos), 0
+        for one, size in zip(encoded, sizes, strict=True):
+            first = max(words, default=-1) + 1
+            segments = len(ids)
+            ids += [*one.ids[:size], *self._eos]
+            words += [-1 if word is None else first + word for word in one.word_ids[:size]] + [-1] * len(self._eos)
+        rows = {self._field: self._row(ids, self._pad), f"{self._field}_words": self._row(words, -1)}
+        if len(texts) > 1:
+            rows[f"{self._field}_segments"] = self._row([0] * segments + [1] * (len(ids) - segments), 0)
+        return rows
+
+    def _clean(self, text: str) -> str:
+        text = text.lower() if self._lower else text
+        return text if self._punctuation else " ".join(text.translate(PUNCTUATION).split())
+
+    def _row(self, values: list[int], filler: int) -> Int32[np.ndarray, " T"]:
+        row = np.full(self._length, filler, np.int32)
+        row[slice(self._length - len(values), None) if self._left else slice(len(values))] = values
+        row.flags.writeable = False
+        return row
 
 
-@functools.lru_cache(maxsize=1 << 16)
-def _encode(tokens: Any, text: str) -> list[int]:
+def fit(sizes: Sequence[int], room: int, truncation: str) -> list[int]:
+    """How many tokens of each of one or two texts stay, so that together they are at most `room`.
+
+    "longest_first" takes tokens from the longer one, until both are of a length, then from both in turn.
+
+    Raises:
+      ValueError: the text to be cut is too short for it.
+    """
+    excess = sum(sizes) - room
+    if excess <= 0:
+        return [*sizes]
+    if len(sizes) == 1:
+        return [room]
+    a, b = sizes
+    if truncation == "longest_first":
+        short = min(a, b, room // 2)
+        return [short, room - short] if a <= b else [room - short, short]
+    kept = [a - excess, b] if truncation == "only_first" else [a, b - excess]
+    if min(kept) < 1:
+        raise ValueError(f"texts of {a} and {b} tokens do not fit into {room} by {truncation}")
+    return kept
+
+
+@functools.lru_cache(maxsize=1 << 15)
+def _rows(transform: Tokenise, texts: tuple[str, ...]) -> dict[str, Int32[np.ndarray, " T"]]:
     """Captions come again in each epoch, and looking one up takes a tenth of encoding it."""
-    return tokens.encode(text, add_special_tokens=False).ids
+    return transform.rows(texts)
 
 
 def load_tokenizer(tokenizer: str) -> Any:
@@ -84,7 +178,9 @@ class _Bytes:
     SPECIALS = ("[PAD]", "[BOS]", "[EOS]")
 
     def encode(self, text: str, add_special_tokens: bool) -> SimpleNamespace:
-        return SimpleNamespace(ids=[byte + len(self.SPECIALS) for byte in text.encode()])
+        content = text.encode()
+        words = list(itertools.accumulate(byte == ord(" ") for byte in content))  # a space belongs to what follows
+        return SimpleNamespace(ids=[byte + len(self.SPECIALS) for byte in content], word_ids=words)
 
     def token_to_id(self, token: str) -> int | None:
         return self.SPECIALS.index(token) if token in self.SPECIALS else None
