@@ -3,7 +3,7 @@
 mmjax train    --config=FILE.py[:arg] --workdir=DIR [--config.a.b=value ...]
 mmjax evaluate --checkpoint=DIR [--config.a.b=value ...]
 mmjax check    --config=FILE.py[:arg] [--devices=N] [--sheet=FILE.png] [--config.a.b=value ...]
-mmjax data     list | get NAME
+mmjax data     list | get NAME | make SRC --out=DIR | check SRC | show SRC
 """
 
 import argparse
@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmjax import cli_data
 from mmjax.core.config import load, plain
 from mmjax.core.errors import UserError
 
@@ -102,16 +103,6 @@ def check(args: argparse.Namespace) -> None:
     _check_data(config, args.sheet)
 
 
-def data(args: argparse.Namespace) -> None:
-    """Lists the shipped data sets, or prepares one."""
-    from mmjax.data import builders
-
-    if args.what == "list":
-        print(builders.table())
-    else:
-        print(builders.prepare(args.dataset))
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mmjax", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
@@ -135,12 +126,8 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--sheet", default="check.png", help="where the contact sheet of one batch goes")
     verb.set_defaults(run=check)
 
-    verb = verbs.add_parser("data", parents=[common], help=data.__doc__)
-    what = verb.add_subparsers(dest="what", required=True, metavar="list|get")
-    what.add_parser("list", help="shipped data sets", parents=[common])
-    get = what.add_parser("get", help="prepare a shipped data set", parents=[common])
-    get.add_argument("dataset")
-    verb.set_defaults(run=data)
+    verb = verbs.add_parser("data", parents=[common], help="Shipped data sets; your own made into shards, checked, shown.")
+    cli_data.add_parsers(verb, common)
     return parser
 
 

@@ -47,16 +47,28 @@ def render(run: workdir.Run, galleries: Sequence[pictures.Gallery], title: str, 
         ("config", "Config", _config(run.config)),
         ("versions", "Versions and device", _table_of(about)),
     ]
+    return document(title, _line(run, about), sections, run.notes)
+
+
+def document(title: str, line: str, sections: Sequence[tuple[str, str, str]], notes: Sequence[str] = (), css: str = "") -> str:
+    """A whole page.
+
+    Args:
+      line: html under the title.
+      sections: (anchor, heading, html).
+      notes: warnings at the top.
+      css: rules beside those of all pages.
+    """
     nav = "".join(f'<a href="#{key}">{escape(name)}</a>' for key, name, _ in sections)
     body = "".join(f'<section id="{key}"><h2>{escape(name)}</h2>{inner}</section>' for key, name, inner in sections)
-    notes = "".join(f"<li>{escape(note)}</li>" for note in run.notes)
+    warnings = "".join(f"<li>{escape(note)}</li>" for note in notes)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta name="color-scheme" content="light dark"><title>{escape(title)}</title><style>{CSS}</style></head>\n'
-        f"<body><header><h1>{escape(title)}</h1><p>{_line(run, about)}</p><nav>{nav}</nav></header>"
-        f"<main>{f'<ul class=notes>{notes}</ul>' if notes else ''}{body}</main></body></html>\n"
+        f'<meta name="color-scheme" content="light dark"><title>{escape(title)}</title><style>{CSS}{css}</style></head>\n'
+        f"<body><header><h1>{escape(title)}</h1><p>{line}</p><nav>{nav}</nav></header>"
+        f"<main>{f'<ul class=notes>{warnings}</ul>' if warnings else ''}{body}</main></body></html>\n"
     )
 
 

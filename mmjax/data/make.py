@@ -1,0 +1,304 @@
+"""Any source into a tfds folder of ArrayRecord shards: in parallel, resumable, with a manifest.
+
+The folder holds data-SPLIT.array_record-XXXXX, dataset_info.json and features.json (what tfds reads),
+and manifest.json: counts, the SHA-256 of each shard, the schema, the source's spec, and the records that were left out. While
+it is made, progress.jsonl holds the plan and a line for each shard that is whole; the same call goes on from there.
+
+Fields are kept as the source gives them: pictures, sound and video stay encoded, and are not decoded to see whether they can be
+(`mmjax data check` does). The schema is that of the first records; a later record that does not fit it is left out and
+named, but for a label that is not there (-1), and for whatever "present" says is missing.
+"""
+
+import functools
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from mmjax.core import files, registry
+from mmjax.core.errors import UserError
+from mmjax.data.builders.write import DRAFT, SHARD, Shard, describe, serialiser, shard_path, write_shard
+from mmjax.data.crew import Crew
+from mmjax.data.limits import LIMITS
+from mmjax.data.sources import SOURCES
+from mmjax.data.sources import files as sources_files
+from mmjax.data.sources.source import Record, Source
+
+FORMAT = 1  # of the folder, for the plan
+NAME, VERSION = "data", "1.0.0"
+PROBED = 64  # records, from the first on, that the schema and the shards' size are taken from
+SHARD_BYTES = 128 << 20  # about: enough shards to read in parallel, few enough to list
+BROKEN_NAMED = 10_000  # records left out that the manifest names; all are counted
+
+Schema = dict[str, Any]
+# What stands for a field that a record's "present" says is missing.
+EMPTY = {"image": b"", "bytes": b"", "text": "", "texts": [], "int": 0, "float": 0.0, "bool": False}
+
+
+def make(
+    spec: Mapping[str, Any], out: str | os.PathLike, workers: int | None = None, split: str = "train", shard: int | None = None
+) -> dict[str, Any]:
+    """Writes the records of a source into the folder `out`, and returns the manifest.
+
+    Args:
+      spec: {"name": ..., **keywords} of SOURCES.
+      out: a folder that is not there, is empty, or in which this same call was interrupted (or has ended).
+      workers: processes; as many as cores by default.
+      split: the split's name.
+      shard: records a shard; by default so many that it takes about SHARD_BYTES.
+
+    Raises:
+      UserError: a bad spec, a folder that holds something else, or no record that can be read.
+    """
+    if "://" in os.fspath(out):
+        raise UserError(f"--out={out}: shards are written to a disk; copy the finished folder from there")
+    folder, source = Path(out).expanduser(), registry.build(SOURCES, spec, where="source")
+    workers = workers or os.cpu_count() or 1
+    said = json.loads(json.dumps(dict(spec), default=repr))  # as the files will have it
+    wanted = {"format": FORMAT, "split": split, "records": len(source), "source": said}
+    done = _finished(folder, wanted)
+    if done is not None:
+        return done
+    plan, shards = _resume(folder, wanted)
+    if plan is None:
+        if not len(source):
+            raise UserError(f"source {spec['name']!r} holds no record")
+        plan = wanted | _probe(source, shard)
+        folder.mkdir(parents=True, exist_ok=True)
+        _append(folder, plan)
+    found = _write_all(source, folder, plan, shards, workers)
+    return _finish(folder, plan, found)
+
+
+def features(schema: Schema) -> dict[str, Any]:
+    """The tfds features of a schema of `schema_of`."""
+    import tensorflow_datasets as tfds
+
+    kinds = {
+        "image": tfds.features.Image,
+        "bytes": lambda: tfds.features.Tensor(shape=(), dtype=np.bytes_),
+        "text": tfds.features.Text,
+        "texts": lambda: tfds.features.Sequence(tfds.features.Text()),
+        "int": lambda: np.int64,
+        "float": lambda: np.float32,
+        "bool": lambda: np.bool_,
+    }
+
+    def feature(kind: Any) -> Any:
+        if isinstance(kind, str):
+            return kinds[kind]()
+        if "dtype" in kind:
+            return tfds.features.Tensor(shape=tuple(kind["shape"]), dtype=np.dtype(kind["dtype"]))
+        return {name: feature(inner) for name, inner in kind.items()}
+
+    return {name: feature(kind) for name, kind in schema.items()}
+
+
+def schema_of(record: Mapping[str, Any]) -> Schema:
+    """Field -> kind: "image" (encoded), "bytes", "text", "texts", "int", "float", "bool", {"dtype", "shape"} of an array whose
+    first axis may vary, or a dict of these. A video that is named by its path is kept as bytes."""
+
+    def kind(name: str, value: Any) -> Any:
+        if name == "image":
+            return "image"
+        if isinstance(value, Mapping):
+            return {inner: kind("", x) for inner, x in value.items()}
+        if isinstance(value, bytes) or (name == "video" and isinstance(value, str | os.PathLike)):
+            return "bytes"
+        if isinstance(value, str):
+            return "text"
+        if isinstance(value, list | tuple) and all(isinstance(x, str) for x in value):
+            return "texts"
+        array = np.asarray(value)
+        if not array.ndim:
+            return {"b": "bool", "i": "int", "u": "int", "f": "float"}[array.dtype.kind]
+        return {"dtype": array.dtype.name, "shape": [None, *array.shape[1:]]}
+
+    return {name: kind(name, value) for name, value in record.items()}
+
+
+def fit(record: Record, schema: Schema) -> dict[str, Any]:
+    """The record as its schema has it.
+
+    Raises:
+      ValueError: it has other fields, or a field is of another kind.
+    """
+    more = sorted(record.keys() - schema.keys())
+    if more:
+        raise ValueError(f"has a field {more[0]!r}, which the first records lack")
+    present = record.get("present", {})
+    fitted = {}
+    for name, kind in schema.items():
+        if name in record:
+            fitted[name] = _fit_value(name, record[name], kind)
+        elif name == "label":
+            fitted[name] = -1
+        elif isinstance(kind, str) and not present.get(name, True):
+            fitted[name] = EMPTY[kind]
+        else:
+            raise ValueError(f"lacks the field {name!r}, which the first records have")
+    return fitted
+
+
+def _fit_value(name: str, value: Any, kind: Any) -> Any:
+    if kind == "image" and isinstance(value, np.ndarray):
+        encoded = io.BytesIO()
+        Image.fromarray(value).save(encoded, "PNG")
+        return encoded.getvalue()
+    if name == "video" and kind == "bytes" and not isinstance(value, bytes):
+        return sources_files.read(os.fspath(value), LIMITS.bytes)
+    if isinstance(kind, dict) and "dtype" not in kind:
+        return fit(value, kind)
+    types = {"image": bytes, "bytes": bytes, "text": str, "texts": list | tuple}
+    if isinstance(kind, str) and not isinstance(value, types.get(kind, object)):
+        raise ValueError(f"field {name!r} is {type(value).__name__}, not {kind} as in the first records")
+    if kind in ("image", "bytes") and not value:
+        raise ValueError(f"field {name!r} is empty")
+    return value
+
+
+def _probe(source: Source, shard: int | None) -> dict[str, Any]:
+    """The schema, and records a shard, from the first records; read by a process, which they may kill."""
+    numbers = range(min(PROBED, len(source)))
+    [((schema, size, reason), dead)] = Crew(_read_some, source, 1).each([(None, numbers)], lambda _: None)
+    if not schema:
+        reason = dead[-1].reason if dead else reason
+        raise UserError(f"none of the first {len(numbers)} records can be read; the last: {reason}")
+    return {"schema": schema, "shard": shard or max(1, min(SHARD, int(SHARD_BYTES / max(1, size))))}
+
+
+def _read_some(source: Source, _: Any, numbers: Iterable[int]) -> tuple[Schema, float, str]:
+    """The union of the records' schemas (an earlier record's kind of a field wins), their mean bytes, an error among them."""
+    schema: Schema = {"id": "text"}
+    sizes, reason = [], ""
+    for number in numbers:
+        try:
+            record = {"id": f"#{number}", **source[number]}
+            kinds = schema_of(record)
+            schema |= {name: kind for name, kind in kinds.items() if name not in schema}
+            sizes.append(sum(len(x) if isinstance(x, bytes | str) else np.asarray(x).nbytes for x in record.values()))
+        except Exception as error:
+            reason = _reason(f"#{number}", error)
+    return schema if sizes else {}, float(np.mean(sizes)) if sizes else 0.0, reason
+
+
+def _write_all(source: Source, folder: Path, plan: dict[str, Any], shards: dict[int, Any], workers: int) -> list[Any]:
+    """Writes the shards that are not among `shards`, and returns all in order."""
+    from tqdm import tqdm
+
+    size, records = plan["shard"], plan["records"]
+    count, done = -(-records // size), sum(shard["records"] for shard in shards.values())
+    todo = [k for k in range(count) if k not in shards]
+    for path in folder.glob(f"{DRAFT}*"):
+        path.unlink(missing_ok=True)
+    paths = [str(shard_path(folder, NAME, plan["split"], k)) for k in range(count)]
+    crew = Crew(functools.partial(_write_one, plan["schema"]), source, max(1, min(workers, len(todo))))
+    chunks = ((paths[k], range(k * size, min(records, (k + 1) * size))) for k in todo)
+    with tqdm(total=records, initial=done, desc="make", unit=" records", disable=None) as bar:
+        for k, (made, dead) in zip(todo, crew.each(chunks, bar.update), strict=True):
+            made["broken"] += [[f"#{number}", reason] for number, reason in dead]
+            made["records"] += len(dead)
+            shards[k] = made
+            _append(folder, {"shard": k, **made})
+    return [shards[k] for k in range(count)]
+
+
+def _write_one(schema: Schema, source: Source, path: str, numbers: Iterable[int]) -> dict[str, Any]:
+    """Writes one shard in a worker process; what the manifest says of it."""
+    serialise, broken = serialiser(features(schema)), []
+
+    def examples() -> Iterator[bytes]:
+        for number in numbers:
+            name = f"#{number}"
+            try:
+                record = {"id": name, **source[number]}
+                name = str(record["id"])
+                example = serialise(fit(record, schema))
+            except Exception as error:  # whatever a file can do to a reader
+                broken.append([name, _reason("", error)])
+                continue
+            yield example
+
+    shard = write_shard(Path(path), examples())
+    return {**shard._asdict(), "file": Path(path).name, "records": shard.examples + len(broken), "broken": broken}
+
+
+def _finish(folder: Path, plan: dict[str, Any], shards: list[dict[str, Any]]) -> dict[str, Any]:
+    """Writes dataset_info.json and, last, manifest.json."""
+    broken = [item for shard in shards for item in shard["broken"]]
+    count = sum(shard["examples"] for shard in shards)
+    if not count:
+        raise UserError(f"none of the {plan['records']} records can be written; the last: {': '.join(broken[-1])}")
+    made = [Shard(s["examples"], s["bytes"], s["sha256"]) for s in shards]
+    source = json.dumps(plan["source"], ensure_ascii=False)
+    describe(folder, NAME, VERSION, features(plan["schema"]), {plan["split"]: made}, f"made by mmjax from {source}", "")
+    manifest = {
+        **plan,
+        "counts": {plan["split"]: count},
+        "broken": len(broken),
+        "broken_records": dict(broken[:BROKEN_NAMED]),
+        "shards": [{key: s[key] for key in ("file", "examples", "bytes", "sha256")} for s in shards],
+    }
+    files.write(folder / "manifest.json", json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+    (folder / "progress.jsonl").unlink()
+    return manifest
+
+
+def _finished(folder: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:
+    """The manifest of a folder that holds what is wanted."""
+    path = folder / "manifest.json"
+    if not path.exists():
+        return None
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    _same(folder, manifest, wanted)
+    (folder / "progress.jsonl").unlink(missing_ok=True)  # where an earlier call was killed between the two
+    return manifest
+
+
+def _resume(folder: Path, wanted: dict[str, Any]) -> tuple[dict[str, Any] | None, dict[int, Any]]:
+    """The plan that progress.jsonl holds, and {number: shard} of the shards that are whole."""
+    path = folder / "progress.jsonl"
+    if not path.exists():
+        if folder.exists() and any(folder.iterdir()):
+            raise UserError(f"--out={folder} holds something else: choose a folder that is not there yet")
+        return None, {}
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(line))
+        except ValueError:  # the last line of a call that was killed in it
+            continue
+    if not lines:
+        return None, {}
+    _same(folder, lines[0], wanted)
+    shards = {line.pop("shard"): line for line in lines[1:]}
+    return lines[0], {k: shard for k, shard in shards.items() if (folder / shard["file"]).exists()}
+
+
+def _same(folder: Path, plan: dict[str, Any], wanted: dict[str, Any]) -> None:
+    for key, value in wanted.items():
+        if plan.get(key) != value:
+            raise UserError(
+                f"--out={folder} was made with {key} {plan.get(key)!r}, and this call has {value!r}: "
+                "remove it to make it anew, or choose another folder"
+            )
+
+
+def _append(folder: Path, line: dict[str, Any]) -> None:
+    path = folder / "progress.jsonl"
+    torn = path.exists() and not path.read_bytes().endswith(b"\n")
+    with open(path, "a", encoding="utf-8") as file:
+        file.write("\n" * torn + json.dumps(line, ensure_ascii=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _reason(name: str, error: Exception) -> str:
+    """One line of at most 300 characters."""
+    text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return f"{name}: {text}" if name else text
