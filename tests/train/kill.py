@@ -28,18 +28,20 @@ def kill_and_compare(kills: int, seed: int = 0, steps: int = 60) -> dict:
     """Counts of what happened, and whether every finished run equalled the uninterrupted one."""
     draw, folder = random.Random(seed), Path(tempfile.mkdtemp())
     try:
-        began = time.monotonic()
         _finish(folder / "alone", steps)
+        began = time.monotonic()
+        _finish(folder / "again", steps)  # its programs are compiled now, as those of the runs that will be killed
         length = time.monotonic() - began
         wanted, done, rounds = _last_state(folder / "alone"), [], 0
         while len(done) < kills or not rounds:
             workdir = folder / f"killed{rounds}"
             while len(done) < kills:
                 where = "save" if len(done) % 3 == 2 else "clock"
-                landed = _kill(workdir, steps, where, draw.uniform(0.3, 0.9) * length)
+                landed = _kill(workdir, steps, where, draw.uniform(0.2, 0.9) * length)
                 if landed is None:
                     break  # it ended before the kill
                 done.append(landed)
+                print(f"kill {len(done)} of {kills}: {landed}", file=sys.stderr, flush=True)
             _finish(workdir, steps)
             _same(wanted, _last_state(workdir))
             rounds += 1
