@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,12 @@ import numpy as np
 CONFIG = Path(__file__).with_name("resume_config.py")
 
 
-def kill_and_compare(kills: int, seed: int = 0, steps: int = 60) -> dict:
-    """Counts of what happened, and whether every finished run equalled the uninterrupted one."""
+def kill_and_compare(kills: int, seed: int = 0, steps: int = 60, told: Callable[[dict], None] = lambda result: None) -> dict:
+    """Counts of what happened; every finished run equalled the uninterrupted one, or an AssertionError says what differs.
+
+    Args:
+      told: is given the counts so far whenever a killed run has been finished and compared.
+    """
     draw, folder = random.Random(seed), Path(tempfile.mkdtemp())
     try:
         _finish(folder / "alone", steps)
@@ -46,14 +51,16 @@ def kill_and_compare(kills: int, seed: int = 0, steps: int = 60) -> dict:
             _same(wanted, _last_state(workdir))
             rounds += 1
             shutil.rmtree(workdir)
-        return {
-            "kills": len(done),
-            "during_a_save": sum(k["during_save"] for k in done),
-            "steps_saved_when_killed": [k["saved"] for k in done],
-            "runs_compared": rounds,
-            "leaves_compared": len(wanted),
-            "bit_identical": True,
-        }
+            result = {
+                "kills": len(done),
+                "during_a_save": sum(k["during_save"] for k in done),
+                "steps_saved_when_killed": [k["saved"] for k in done],
+                "runs_compared": rounds,
+                "leaves_compared": len(wanted),
+                "bit_identical": True,
+            }
+            told(result)
+        return result
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -127,15 +134,20 @@ def main() -> None:
     parser.add_argument("--out", required=True)
     args = parser.parse_args()
     began = time.monotonic()
-    result = kill_and_compare(args.kills, args.seed, args.steps)
     import jax
 
     machine = {
         "machine": f"{os.cpu_count()} x {platform.machine()}",
         "python": platform.python_version(),
         "jax": jax.__version__,
+        "steps": args.steps,
     }
-    Path(args.out).write_text(json.dumps({**result, "seconds": round(time.monotonic() - began), **machine}, indent=2) + "\n")
+
+    def store(result: dict) -> None:
+        seconds = {"seconds": round(time.monotonic() - began)}
+        Path(args.out).write_text(json.dumps(result | seconds | machine, indent=2) + "\n")
+
+    kill_and_compare(args.kills, args.seed, args.steps, store)
 
 
 if __name__ == "__main__":
