@@ -31,6 +31,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         _end(f"mmjax {args.verb}: {error}", 2)
     except KeyboardInterrupt:
         _end("interrupted", 130)
+    except BrokenPipeError:  # whoever read our output, as `| head` does, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except Exception as error:
         if type(error).__name__ == "Interrupted":  # train's; jax is imported only by the verbs that need it
             _end(str(error), 143)
