@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Key
 
 from mmjax.core.errors import UserError, suggest
 from mmjax.core.tap import tap
@@ -60,7 +60,7 @@ class MultiHeadAttention(nnx.Module):
         x: Float[Array, "B T D"],
         kv: Float[Array, "B S D"] | None = None,
         mask: Bool[Array, "#B #N #T #S"] | None = None,
-        key: jax.Array | None = None,
+        key: Key[Array, " B"] | None = None,
         name: str = "attention",
     ) -> Float[Array, "B T D"]:
         """Attends from `x` to `kv` (to `x` itself where None).
@@ -69,7 +69,7 @@ class MultiHeadAttention(nnx.Module):
           x: what asks.
           kv: what is looked at.
           mask: True where a query may look at a key.
-          key: for dropout.
+          key: for dropout, one an example.
           name: of the tapped probabilities (B, N, T, S).
         """
         kv = x if kv is None else kv

@@ -5,7 +5,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Key
 
 from mmjax.core import module
 from mmjax.core.errors import UserError, suggest
@@ -87,7 +87,7 @@ class Block(nnx.Module):
         self.dropout = dropout
 
     def __call__(
-        self, x: Float[Array, "B T D"], mask: Bool[Array, "#B 1 #T T"] | None = None, key: jax.Array | None = None
+        self, x: Float[Array, "B T D"], mask: Bool[Array, "#B 1 #T T"] | None = None, key: Key[Array, " B"] | None = None
     ) -> Float[Array, "B T D"]:
         """Taps "attention" (plain attention only) and "output"."""
         x = pin(x)
@@ -148,10 +148,10 @@ class Stack(nnx.Module):
         self.depth, self.dropout, self.remat = depth, dropout, remat
 
     def __call__(
-        self, x: Float[Array, "B T D"], mask: Bool[Array, "#B 1 #T T"] | None = None, key: jax.Array | None = None
+        self, x: Float[Array, "B T D"], mask: Bool[Array, "#B 1 #T T"] | None = None, key: Key[Array, " B"] | None = None
     ) -> Float[Array, "B T D"]:
         """Taps "blocks": {"attention": (depth, B, N, T, T), "output": (depth, B, T, D)}."""
         if self.blocks is None:
             return x
-        xs = None if key is None or not self.dropout else jax.random.split(key, self.depth)
+        xs = keys(key, self.depth, self.dropout) if key is not None and self.dropout else None
         return module.scan(self.blocks, lambda block, x, key: block(x, mask, key), x, xs, remat=self.remat)

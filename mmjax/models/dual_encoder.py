@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Key
 
 from mmjax.core.errors import UserError, suggest
 from mmjax.core.tap import frame
@@ -62,14 +62,14 @@ class DualEncoder(nnx.Module):
         self.max_logit_scale = max_logit_scale
 
     def image(
-        self, images: Float[Array, "B height width 3"], key: jax.Array | None = None
+        self, images: Float[Array, "B height width 3"], key: Key[Array, " B"] | None = None
     ) -> tuple[Float[Array, "B D"], dict[str, Any]]:
         """Pictures to vectors of length 1 in float32, and the tapped intermediates. A key means training."""
         with frame() as out:
             z = _embed(self.image_encoder(images, key), self.image_projection)
         return z, out
 
-    def text(self, ids: Int[Array, "B T"], key: jax.Array | None = None) -> tuple[Float[Array, "B D"], dict[str, Any]]:
+    def text(self, ids: Int[Array, "B T"], key: Key[Array, " B"] | None = None) -> tuple[Float[Array, "B D"], dict[str, Any]]:
         """Texts to vectors of length 1 in float32, and the tapped intermediates. A key means training."""
         with frame() as out:
             z = _embed(self.text_encoder(ids, key), self.text_projection)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import jax
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from mmjax.core.errors import UserError, suggest
 from mmjax.core.pin import pin
@@ -99,11 +99,11 @@ class ResNet(nnx.Module):
                 inputs = self.width
             self.stages.append(blocks)
 
-    def __call__(self, images: Float[Array, "B height width 3"], key: jax.Array | None = None) -> Float[Array, "B D"]:
+    def __call__(self, images: Float[Array, "B height width 3"], key: Key[Array, " B"] | None = None) -> Float[Array, "B D"]:
         """The pooled picture; taps "stage1", ..., "tokens" and "pooled". A key means training."""
         return tap("pooled", pool.mean(self.tokens(images, key)))
 
-    def tokens(self, images: Float[Array, "B height width 3"], key: jax.Array | None = None) -> Float[Array, "B S D"]:
+    def tokens(self, images: Float[Array, "B height width 3"], key: Key[Array, " B"] | None = None) -> Float[Array, "B S D"]:
         """The last stage's map, row by row."""
         train = key is not None
         x = jax.nn.relu(self.stem(images.astype(self.dtype), train))

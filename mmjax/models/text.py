@@ -1,9 +1,8 @@
 """Text encoders: a Transformer that can be CLIP's, SigLIP's or a bag of words, and a GRU."""
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from mmjax.core.errors import UserError, suggest
 from mmjax.core.tap import tap
@@ -85,7 +84,7 @@ class TextTransformer(nnx.Module):
         self.ln_final = LayerNorm(width, eps=norm_eps, dtype=dtype) if final_norm else None
         self.map = pooling.MapPool(width, heads, mlp, **shared) if pool == "map" else None
 
-    def __call__(self, ids: Int[Array, "B T"], key: jax.Array | None = None) -> Float[Array, "B D"]:
+    def __call__(self, ids: Int[Array, "B T"], key: Key[Array, " B"] | None = None) -> Float[Array, "B D"]:
         """The pooled text; taps "tokens", "pooled" and what the blocks tap. Raises UserError for too long a text."""
         x, valid = self.tokens(ids, key), self.valid(ids)
         if self.pool == "eos":
@@ -94,7 +93,7 @@ class TextTransformer(nnx.Module):
             y = {"last": pooling.last, "mean": pooling.mean, "map": self.map}[self.pool](x, valid)
         return tap("pooled", y)
 
-    def tokens(self, ids: Int[Array, "B T"], key: jax.Array | None = None) -> Float[Array, "B T D"]:
+    def tokens(self, ids: Int[Array, "B T"], key: Key[Array, " B"] | None = None) -> Float[Array, "B T D"]:
         """Every position after the final LayerNorm."""
         token_key, key = keys(key, 2, self.token_dropout, self.dropout)
         x = token_dropout(self.embed(ids), self.token_dropout, token_key)
@@ -154,12 +153,12 @@ class GRUText(nnx.Module):
         self.gru = GRU(width, hidden, dtype=dtype, rngs=rngs)
         self.width, self.pool, self.pad_id, self.token_dropout = hidden, pool, pad_id, token_dropout
 
-    def __call__(self, ids: Int[Array, "B T"], key: jax.Array | None = None) -> Float[Array, "B D"]:
+    def __call__(self, ids: Int[Array, "B T"], key: Key[Array, " B"] | None = None) -> Float[Array, "B D"]:
         """The pooled text; taps "tokens" (every state) and "pooled"."""
         x, valid = self.tokens(ids, key), self.valid(ids)
         return tap("pooled", pooling.mean(x, valid) if self.pool == "mean" else pooling.last(x, valid))
 
-    def tokens(self, ids: Int[Array, "B T"], key: jax.Array | None = None) -> Float[Array, "B T D"]:
+    def tokens(self, ids: Int[Array, "B T"], key: Key[Array, " B"] | None = None) -> Float[Array, "B T D"]:
         """The state after every position."""
         x = token_dropout(self.embed(ids), self.token_dropout, key)
         return tap("tokens", self.gru(x, self.valid(ids)))

@@ -4,10 +4,9 @@ CLIP (Radford et al. 2021): pool "cls", pre_norm, no patch_bias, norm_eps 1e-5, 
 SigLIP (Zhai et al. 2023): pool "map", no class_token, norm_eps 1e-6, act "gelu_tanh".
 """
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from mmjax.core.errors import UserError
 from mmjax.core.tap import tap
@@ -96,12 +95,12 @@ class ViT(nnx.Module):
         self.ln_post = LayerNorm(width, eps=norm_eps, dtype=dtype)
         self.map = pooling.MapPool(width, heads, mlp, **shared) if pool == "map" else None
 
-    def __call__(self, images: Float[Array, "B height width 3"], key: jax.Array | None = None) -> Float[Array, "B D"]:
+    def __call__(self, images: Float[Array, "B height width 3"], key: Key[Array, " B"] | None = None) -> Float[Array, "B D"]:
         """The pooled picture; taps "tokens", "pooled" and what the blocks tap."""
         x = self.tokens(images, key)
         return tap("pooled", POOLS[self.pool](x) if self.map is None else self.map(x))
 
-    def tokens(self, images: Float[Array, "B height width 3"], key: jax.Array | None = None) -> Float[Array, "B S D"]:
+    def tokens(self, images: Float[Array, "B height width 3"], key: Key[Array, " B"] | None = None) -> Float[Array, "B S D"]:
         """All tokens after the final LayerNorm, the class token first."""
         train = key is not None
         patch_key, key = keys(key, 2, self.patch_dropout, self.dropout)

@@ -1,14 +1,13 @@
 """A bag of words and neighbours: the text encoder of small sets, whose parts say the same in every caption."""
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from mmjax.core.errors import UserError
 from mmjax.core.tap import tap
 from mmjax.layers import pool as pooling
-from mmjax.layers.drop import keys
+from mmjax.layers.drop import keep, keys
 from mmjax.layers.embed import TokenEmbedding
 from mmjax.layers.norm import LayerNorm
 
@@ -52,16 +51,16 @@ class BagOfWords(nnx.Module):
         self.ln = LayerNorm(width, dtype=dtype)
         self.width, self.pad_id, self.unknown_id, self.word_dropout = width, pad_id, unknown_id, word_dropout
 
-    def __call__(self, ids: Int[Array, "B T"], key: jax.Array | None = None) -> Float[Array, "B D"]:
+    def __call__(self, ids: Int[Array, "B T"], key: Key[Array, " B"] | None = None) -> Float[Array, "B D"]:
         """The pooled text; taps "tokens" and "pooled"."""
         return tap("pooled", self.ln(pooling.mean(self.tokens(ids, key), self.valid(ids))))
 
-    def tokens(self, ids: Int[Array, "B T"], key: jax.Array | None = None) -> Float[Array, "B T D"]:
+    def tokens(self, ids: Int[Array, "B T"], key: Key[Array, " B"] | None = None) -> Float[Array, "B T D"]:
         """What each position adds: its word, and its pair with the word before."""
         (key,) = keys(key, 1, self.word_dropout)
         if key is not None:
-            hidden = jax.random.bernoulli(key, self.word_dropout, ids.shape)
-            ids = jnp.where(hidden & self.valid(ids), self.unknown_id, ids)
+            kept = keep(key, self.word_dropout, ids.shape[1:])
+            ids = jnp.where(~kept & self.valid(ids), self.unknown_id, ids)
         x = self.embed(ids)
         if self.pairs is not None:
             table = self.pairs[...]

@@ -5,9 +5,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
-from mmjax.core import registry
+from mmjax.core import keys, registry
 from mmjax.losses import CONTRASTIVE
 from mmjax.losses.contrastive import positive_ranks
 from mmjax.tasks.normalise import constants, normalise
@@ -31,16 +31,16 @@ class Contrastive(Task):
         constants(pixels)  # an unknown name is an error now, not in the first step
         self._loss, self._pixels = loss, pixels
 
-    def image(self, bind: Callable, params: dict, rows: Rows, key: jax.Array | None = None) -> Float[Array, "B D"]:
+    def image(self, bind: Callable, params: dict, rows: Rows, key: Key[Array, " B"] | None = None) -> Float[Array, "B D"]:
         """L2-normalised image embeddings."""
         return bind(params).image(normalise(rows["image"], self._pixels), key)[0]
 
-    def text(self, bind: Callable, params: dict, rows: Rows, key: jax.Array | None = None) -> Float[Array, "B D"]:
+    def text(self, bind: Callable, params: dict, rows: Rows, key: Key[Array, " B"] | None = None) -> Float[Array, "B D"]:
         """L2-normalised text embeddings."""
         return bind(params).text(rows["text"], key)[0]
 
-    def encode(self, bind: Callable, params: dict, rows: Rows, key: jax.Array | None) -> dict[str, jax.Array]:
-        image_key, text_key = (None, None) if key is None else jax.random.split(key)
+    def encode(self, bind: Callable, params: dict, rows: Rows, key: Key[Array, " B"] | None) -> dict[str, jax.Array]:
+        image_key, text_key = (None, None) if key is None else keys.split(key, 2)
         return {
             "image": self.image(bind, params, rows, image_key),
             "text": self.text(bind, params, rows, text_key),
@@ -53,7 +53,7 @@ class Contrastive(Task):
         i2t, t2i = positive_ranks(z["image"], z["text"], z["group"])
         return terms, {"i2t": i2t, "t2i": t2i}
 
-    def read(self, bind: Callable, params: dict, z: Any, aux: Any, key: jax.Array | None) -> Terms:
+    def read(self, bind: Callable, params: dict, z: Any, aux: Any, key: Key[Array, " B"] | None) -> Terms:
         count = jnp.float32(z["image"].shape[0])
         cosine = jnp.einsum("bd,bd->b", z["image"], z["text"])
         accuracy = {f"accuracy/{way}": ((ranks == 0).sum().astype(jnp.float32), count) for way, ranks in aux.items()}

@@ -7,14 +7,15 @@ A contrastive loss needs the whole batch while encoders do not, so a task has th
     relate(bind, params, z, extra) -> terms, aux     the whole global batch at once
     read(bind, params, z, aux, key) -> terms         per example again
 
-`bind(params)` gives the live model; `key=None` means inference. `terms` is {name: (sum, count)}; those named in
-`weights` add up to the loss, the others are only logged.
+`bind(params)` gives the live model; `key` holds one key an example, and None means inference. `terms` is {name: (sum,
+count)}; those named in `weights` add up to the loss, the others are only logged.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+from jaxtyping import Array, Key
 
 from mmjax.core.module import Model
 
@@ -49,7 +50,7 @@ class Task:
         """What training carries beside parameters at step 0: momentum copies, queues."""
         return {}
 
-    def encode(self, bind: Callable, params: dict, rows: Rows, key: jax.Array | None) -> Any:
+    def encode(self, bind: Callable, params: dict, rows: Rows, key: Key[Array, " B"] | None) -> Any:
         """Per example: whatever `relate` and `read` need; leaves lead with the batch axis."""
         return dict(rows)
 
@@ -57,7 +58,7 @@ class Task:
         """The global batch at once: (terms, aux); leaves of aux lead with the batch axis."""
         return {}, {}
 
-    def read(self, bind: Callable, params: dict, z: Any, aux: Any, key: jax.Array | None) -> Terms:
+    def read(self, bind: Callable, params: dict, z: Any, aux: Any, key: Key[Array, " B"] | None) -> Terms:
         """Per example again: matching, masked tokens, accuracies."""
         return {}
 

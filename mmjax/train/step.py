@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import NamedSharding
+from jaxtyping import Array, Key
 
 from mmjax.core import keys, pin, tree
 from mmjax.sharding.mesh import PINS, ROWS
@@ -16,14 +17,14 @@ from mmjax.train.state import Plan, State
 Batch = dict[str, jax.Array]
 
 
-def forward(plan: Plan, params: dict, stats: dict, extra: dict, rows: Batch, key: jax.Array | None):
+def forward(plan: Plan, params: dict, stats: dict, extra: dict, rows: Batch, key: Key[Array, " B"] | None):
     """Loss of a batch: encode, relate, read.
 
     Returns:
       (loss, (terms, new stats)).
     """
     bind = Binder(plan.model, stats)
-    encode_key, read_key = (None, None) if key is None else jax.random.split(key)
+    encode_key, read_key = (None, None) if key is None else keys.split(key, 2)
     z = plan.task.encode(bind, params, rows, encode_key)
     terms, aux = plan.task.relate(bind, params, z, extra)
     terms = terms | plan.task.read(bind, params, z, aux, read_key)
@@ -33,7 +34,7 @@ def forward(plan: Plan, params: dict, stats: dict, extra: dict, rows: Batch, key
 def gradients(plan: Plan, state: State, rows: Batch):
     """(loss, terms, new stats, gradients of the trainable leaves) of one batch, with the randomness of this step."""
     trainable, frozen = plan.split(state["params"])
-    key = keys.key(plan.seed, "step", state["step"])
+    key = pin.pin(keys.rows(keys.key(plan.seed, "step", state["step"]), size(rows)))
 
     def loss(trainable):
         params = _merge(trainable, frozen)
@@ -41,6 +42,11 @@ def gradients(plan: Plan, state: State, rows: Batch):
 
     (value, (terms, stats)), grads = jax.value_and_grad(loss, has_aux=True)(trainable)
     return value, terms, stats, grads
+
+
+def size(rows: Batch) -> int:
+    """Examples of the global batch."""
+    return len(next(iter(rows.values())))
 
 
 def step(plan: Plan, state: State, rows: Batch) -> tuple[State, dict[str, jax.Array]]:

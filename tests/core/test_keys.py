@@ -36,3 +36,11 @@ def test_neighbouring_streams_are_uncorrelated():
     draws = np.stack([keys.rng(0, "crop", i).normal(size=4000) for i in range(3)])
     off = np.corrcoef(draws)[~np.eye(3, dtype=bool)]
     assert np.abs(off).max() < 0.08  # five standard deviations of 1 / sqrt(4000)
+
+
+def test_rows_and_uses_have_keys_of_their_own():
+    split = keys.split(keys.rows(keys.key(0, "step", 1), 5), 3)
+    assert split.shape == (3, 5)
+    assert len({tuple(k) for k in np.asarray(jax.random.key_data(split)).reshape(15, 2).tolist()}) == 15
+    one = keys.split(keys.rows(keys.key(0, "step", 1), 5)[2:3], 3)
+    assert (jax.random.key_data(one[:, 0]) == jax.random.key_data(split[:, 2])).all()

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmjax.core import module, tap
+from mmjax.core import keys, module, tap
 from mmjax.core.errors import UserError
 from mmjax.layers.attention import MultiHeadAttention
 from mmjax.layers.init import xavier
@@ -97,7 +97,7 @@ def test_dropout_needs_a_key_and_a_rate():
     x = draw(T)
     attention = make(dropout=0.5)
     np.testing.assert_array_equal(attention(x), make()(x))
-    assert np.abs(attention(x, key=jax.random.key(0)) - attention(x)).max() > 1e-3
+    assert np.abs(attention(x, key=keys.rows(jax.random.key(0), len(x))) - attention(x)).max() > 1e-3
     assert "random" not in str(jax.make_jaxpr(make())(x, key=None))
 
 

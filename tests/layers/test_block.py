@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mmjax.core import flops, module, tap
+from mmjax.core import flops, keys, module, tap
 from mmjax.core.errors import UserError
 from mmjax.layers.block import ACTIVATIONS, Block, Mlp, Stack
 from mmjax.layers.init import clip, init, xavier
@@ -92,7 +92,7 @@ def test_block_is_pre_norm():
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_scan_is_a_loop_over_layers(dropout):
-    model, x, key = stack(dropout=dropout), draw(), jax.random.key(2)
+    model, x, key = stack(dropout=dropout), draw(), keys.rows(jax.random.key(2), 2)
     params = fill(model)
 
     @jax.jit
@@ -100,7 +100,7 @@ def test_scan_is_a_loop_over_layers(dropout):
         bound = model.bind(params)
         graph, arrays = nnx.split(bound.blocks)
         y = x
-        for i, layer in enumerate(jax.random.split(key, DEPTH)):
+        for i, layer in enumerate(keys.split(key, DEPTH)):
             y = nnx.merge(graph, jax.tree.map(lambda a, i=i: a[i], arrays))(y, key=layer if dropout else None)
         return bound(x, key=key), y
 
@@ -113,7 +113,7 @@ def test_remat_changes_neither_value_nor_gradient():
 
     def run(remat):
         model = stack(remat=remat, dropout=0.2)
-        key = jax.random.key(3)  # the second pass must drop what the first did
+        key = keys.rows(jax.random.key(3), 2)  # the second pass must drop what the first did
         loss = jax.value_and_grad(lambda params, x: jnp.square(model.bind(params)(x, key=key)).sum())
         return jax.jit(loss)(params, draw()), str(jax.make_jaxpr(loss)(params, draw())).count("dot_general")
 
@@ -139,7 +139,7 @@ def test_no_random_number_without_a_rate():
         model = stack(dropout=dropout)
         params = fill(model)
         run = jax.make_jaxpr(lambda params, x, key: model.bind(params)(x, key=key))
-        return "random_" in str(run(params, draw(), jax.random.key(0)))
+        return "random_" in str(run(params, draw(), keys.rows(jax.random.key(0), 2)))
 
     assert drawn(0.1)
     assert not drawn(0.0)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmjax.core import module
+from mmjax.core import keys, module
 from mmjax.core.errors import UserError
 from mmjax.layers.drop import dropout, patch_dropout, token_dropout
 from mmjax.layers.embed import PatchEmbedding, TokenEmbedding, grid
@@ -66,7 +66,7 @@ def test_resize_keeps_the_class_row_and_interpolates():
 @pytest.mark.parametrize(("rate", "kept"), [(0.7, 3), (0.5, 5), (0.75, 3), (0.99, 1)])
 def test_patch_dropout_keeps_a_subset_in_order(rate, kept):
     x = jnp.broadcast_to(jnp.arange(10.0)[None, :, None], (4, 10, 2))
-    y = np.asarray(patch_dropout(x, rate, jax.random.key(0)))[:, :, 0]
+    y = np.asarray(patch_dropout(x, rate, keys.rows(jax.random.key(0), len(x))))[:, :, 0]
     assert y.shape == (4, kept)
     assert (np.diff(y, axis=1) > 0).all()  # each once, in order
     if kept > 1:
@@ -77,14 +77,26 @@ def test_nothing_is_dropped_without_key_or_rate():
     x = jnp.ones((2, 3, 4))
     for drop in (dropout, token_dropout, patch_dropout):
         assert drop(x, 0.5, None) is x
-        assert drop(x, 0.0, jax.random.key(0)) is x
+        assert drop(x, 0.0, keys.rows(jax.random.key(0), len(x))) is x
 
 
 def test_dropout_scales_and_token_dropout_hides_whole_tokens():
     x = jnp.ones((50, 20, 4), jnp.bfloat16)
-    y = np.asarray(dropout(x, 0.5, jax.random.key(0)), np.float32)
+    y = np.asarray(dropout(x, 0.5, keys.rows(jax.random.key(0), len(x))), np.float32)
     assert set(np.unique(y)) == {0, 2}
     assert abs(y.mean() - 1) < 0.1
-    y = np.asarray(token_dropout(x, 0.25, jax.random.key(0)), np.float32)
+    y = np.asarray(token_dropout(x, 0.25, keys.rows(jax.random.key(0), len(x))), np.float32)
     assert set(np.unique(y.sum(-1))) == {0, 4}
     assert abs(y.mean() - 0.75) < 0.1
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("drop", [dropout, token_dropout, patch_dropout])
+def test_an_example_loses_the_same_whatever_it_is_computed_with(drop):
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(6, 10, 3)), jnp.float32)
+    key = keys.rows(jax.random.key(0), len(x))
+    whole = np.asarray(drop(x, 0.5, key))
+    parts = np.concatenate([drop(x[i:j], 0.5, key[i:j]) for i, j in ((0, 1), (1, 5), (5, 6))])
+    np.testing.assert_array_equal(whole, parts)
+    shuffled = np.asarray([4, 0, 5, 2, 1, 3])
+    np.testing.assert_array_equal(whole[shuffled], drop(x[shuffled], 0.5, key[shuffled]))

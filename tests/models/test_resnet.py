@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmjax.core import module, tap
+from mmjax.core import keys, module, tap
 from mmjax.core.errors import UserError
 from mmjax.models.resnet import Residual, ResNet
 
@@ -71,11 +71,11 @@ def test_a_key_means_training():
 
     still, unchanged = after(model, None)
     jax.tree.map(np.testing.assert_array_equal, unchanged, stats)
-    trained, moved = after(model, jax.random.key(0))
+    trained, moved = after(model, keys.rows(jax.random.key(0), len(x)))
     assert all(np.abs(a - b).max() > 1e-4 for a, b in zip(jax.tree.leaves(moved), jax.tree.leaves(stats), strict=True))
     assert np.abs(trained - still).max() > 1e-3
     frozen = model.freeze({f"stem/norm/{leaf}" for leaf in ("scale", "bias")})
-    _, partly = after(frozen, jax.random.key(0))
+    _, partly = after(frozen, keys.rows(jax.random.key(0), len(x)))
     np.testing.assert_array_equal(partly["stem"]["norm"]["mean"], stats["stem"]["norm"]["mean"])
     assert np.abs(partly["stages"]["0"]["0"]["convs"]["0"]["norm"]["mean"] - 0.3).max() > 0
 

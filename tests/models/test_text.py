@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmjax.core import module, tap
+from mmjax.core import keys, module, tap
 from mmjax.core.errors import UserError
 from mmjax.models.text import GRUText, TextTransformer
 
@@ -88,7 +88,7 @@ def test_bag_of_words():
 def test_token_dropout_hides_whole_tokens_in_training():
     model = text(depth=0, positions="none", final_norm=False, token_dropout=0.5)
     table = np.asarray(fill(model)["embed"]["embedding"])
-    _, tokens = run(model, jnp.tile(IDS, (20, 1)), jax.random.key(0))
+    _, tokens = run(model, jnp.tile(IDS, (20, 1)), keys.rows(jax.random.key(0), 20 * len(IDS)))
     zero = (tokens == 0).all(-1)
     assert 0.3 < zero.mean() < 0.7
     np.testing.assert_array_equal(np.where(zero[..., None], 0, table[np.tile(IDS, (20, 1))]), tokens)

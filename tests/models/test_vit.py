@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmjax.core import module, tap, tree
+from mmjax.core import keys, module, tap, tree
 from mmjax.core.errors import UserError
 from mmjax.models.vit import ViT
 
@@ -103,7 +103,7 @@ def test_another_picture_size(positions):
 def test_patch_dropout_keeps_count_and_class_token():
     """Without blocks the kept tokens are the whole picture's own, and the class token comes first."""
     model = vit(patch_dropout=0.7, depth=0, size=16)
-    y, out = run(model, images(16, 16), jax.random.key(0))
+    y, out = run(model, images(16, 16), keys.rows(jax.random.key(0), 2))
     assert out["tokens"].shape == (2, 1 + 5, 8)  # ceil(0.3 x 16) = 5
     whole, all_tokens = run(model, images(16, 16))
     assert all_tokens["tokens"].shape == (2, 17, 8)
@@ -116,7 +116,7 @@ def test_inference_ignores_rates_and_training_does_not():
     x = images()
     quiet, _ = run(vit(), x)
     np.testing.assert_array_equal(run(vit(dropout=0.5), x)[0], quiet)
-    assert np.abs(run(vit(dropout=0.5), x, jax.random.key(0))[0] - quiet).max() > 1e-3
+    assert np.abs(run(vit(dropout=0.5), x, keys.rows(jax.random.key(0), len(x)))[0] - quiet).max() > 1e-3
 
 
 def test_bfloat16_is_near():

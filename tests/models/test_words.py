@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmjax.core import module
+from mmjax.core import keys, module
 from mmjax.core.errors import UserError
 from mmjax.models.words import BagOfWords, _hash
 
@@ -51,7 +51,7 @@ def test_a_new_pair_adds_nothing():
 def test_word_dropout_replaces_words_in_training_only_and_never_padding():
     model = bag(unknown_id=1, word_dropout=1.0)
     _, alone = run(model)
-    _, hidden = run(model, key=jax.random.key(0))
+    _, hidden = run(model, key=keys.rows(jax.random.key(0), len(IDS)))
     _, unknown = run(model, jnp.where(IDS > 0, 1, 0))
     np.testing.assert_allclose(hidden, unknown, rtol=1e-5)
     assert np.abs(alone - hidden).max() > 1e-3
