@@ -1,11 +1,13 @@
 """Optimizers and schedules from optax, with per-leaf multipliers by ordered path rules."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 
 from mmjax.core import registry, tree
 from mmjax.core.errors import UserError, suggest
@@ -78,7 +80,44 @@ def adafactor(*, decay: float = 0.8, clip: float = 1.0, momentum: float | None =
     return optax.chain(*parts, *([optax.ema(momentum, debias=False, accumulator_dtype="bfloat16")] if momentum else []))
 
 
-OPTIMIZERS = {"adamw": adamw, "lion": lion, "adafactor": adafactor}
+def muon(*, beta: float = 0.95, rms: float = 0.2, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8):
+    """Muon for the kernels of linear maps and convolutions, Adam's direction for all else (Jordan et al. 2024).
+
+    A kernel's momentum is made orthogonal by five Newton-Schulz steps, each layer of a stack by itself, and scaled so that
+    the root mean square of its update is about `rms`, which is Adam's: learning rate and decay carry over from adamw
+    (arXiv 2502.16982, section 2.2). Embeddings are tables, not maps, and stay with Adam.
+
+    Args:
+      beta: decay of the momentum (Nesterov's).
+      rms: of a kernel's update.
+      b1, b2, eps: Adam's.
+    """
+
+    def dims(updates):
+        return tree.map_with_path(lambda path, x: optax.contrib.MuonDimensionNumbers(*_map_axes(path, x)), updates)
+
+    def scale(updates, params=None):
+        del params
+        return tree.map_with_path(lambda path, u: rms * max(_fans(path, u)) ** 0.5 * u, updates)
+
+    matrices = optax.chain(optax.contrib.scale_by_muon(beta=beta, weight_dimension_numbers=dims), optax.stateless(scale))
+    return optax.partition(
+        {"muon": matrices, "adam": optax.scale_by_adam(b1=b1, b2=b2, eps=eps)},
+        lambda params: tree.map_with_path(lambda path, _: "muon" if path.split("/")[-1] == "kernel" else "adam", params),
+    )
+
+
+def _map_axes(path: str, kernel: jax.Array) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Axes of a kernel's inputs and of its outputs; the layer axis of a stack is neither."""
+    return tuple(range(int("blocks" in path.split("/")), kernel.ndim - 1)), (kernel.ndim - 1,)
+
+
+def _fans(path: str, kernel: jax.Array) -> tuple[int, int]:
+    inputs, outputs = _map_axes(path, kernel)
+    return math.prod(kernel.shape[i] for i in inputs), math.prod(kernel.shape[i] for i in outputs)
+
+
+OPTIMIZERS = {"adamw": adamw, "lion": lion, "adafactor": adafactor, "muon": muon}
 
 
 def make(config: Mapping[str, Any], params: Any, rate: optax.Schedule) -> optax.GradientTransformation:

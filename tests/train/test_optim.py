@@ -60,7 +60,7 @@ def test_schedules_at_points_by_hand(spec, points):
 def test_unknown_names_and_keywords_are_named():
     with pytest.raises(UserError, match=r"optim.schedule: unknown name 'cosin'.*Did you mean 'cosine'\?"):
         optim.schedule({"name": "cosin"}, 1.0, 10)
-    with pytest.raises(UserError, match="optim: unknown name 'adam'; choose one of: adafactor, adamw, lion"):
+    with pytest.raises(UserError, match="optim: unknown name 'adam'; choose one of: adafactor, adamw, lion, muon"):
         update(name="adam")
     with pytest.raises(UserError, match="optim: 'lion' takes no keyword 'eps'"):
         update(name="lion", args={"eps": 1e-3})
@@ -108,30 +108,49 @@ def test_the_gradient_is_clipped_by_its_global_norm():
         assert sorted(moments.values()) == pytest.approx([0.3 * scale, 0.4 * scale], rel=1e-5)
 
 
+def test_muon_makes_kernels_orthogonal_and_leaves_the_rest_to_adam():
+    """Each layer of a stack by itself; Newton-Schulz leaves singular values of 0.7 to 1.2, scaled by 0.2 sqrt(larger side)."""
+    rng = np.random.default_rng(0)
+    shapes = {"stack/blocks/fc/kernel": (3, 8, 5), "conv/kernel": (2, 2, 3, 4), "fc/bias": (5,), "tokens/embedding": (6, 4)}
+    grads = tree.unflatten({path: jnp.asarray(rng.normal(size=shape), jnp.float32) for path, shape in shapes.items()})
+    config = {**BASE, "name": "muon", "lr": 1.0}
+    tx = optim.make(config, grads, optim.schedule(config["schedule"], 1.0, 100))
+    updates = tree.flatten(tx.update(grads, tx.init(grads), grads)[0])
+    for layer, g in zip(updates["stack/blocks/fc/kernel"], grads["stack"]["blocks"]["fc"]["kernel"], strict=True):
+        u, _, v = np.linalg.svd(g, full_matrices=False)
+        values = np.diag(u.T @ np.asarray(layer) @ v.T)  # the singular vectors are the gradient's own
+        assert np.all((-values > 0.65 * 0.2 * 8**0.5) & (-values < 1.25 * 0.2 * 8**0.5)), values
+    values = np.linalg.svd(np.asarray(updates["conv/kernel"]).reshape(12, 4), compute_uv=False)
+    assert np.all((values > 0.65 * 0.2 * 12**0.5) & (values < 1.25 * 0.2 * 12**0.5)), values
+    for path in ("fc/bias", "tokens/embedding"):  # Adam's first direction is the sign
+        np.testing.assert_allclose(updates[path], -np.sign(tree.flatten(grads)[path]), rtol=1e-4)
+
+
 @pytest.mark.parametrize(
     "name, args",
     [
         ("adamw", {"b1": 0.9, "b2": 0.95, "eps": 1e-8, "mu_dtype": "bfloat16"}),
         ("lion", {"mu_dtype": "bfloat16"}),
+        ("muon", {}),
         ("adafactor", {"min_dim_size": 4}),
         ("adafactor", {"min_dim_size": 4, "momentum": 0.9}),
     ],
 )
 def test_every_optimizer_reduces_a_quadratic(name, args):
     target = jnp.asarray(np.random.default_rng(0).normal(size=(4, 5)), jnp.float32)
-    params = {"w": jnp.zeros((4, 5))}
+    params = {"w": {"kernel": jnp.zeros((4, 5))}}
     config = {**BASE, "name": name, "args": args, "schedule": {"name": "cosine"}}
     tx = optim.make(config, params, optim.schedule(config["schedule"], 0.2, 60))
 
     def one(carry, _):
         params, state = carry
-        loss, grads = jax.value_and_grad(lambda p: jnp.square(p["w"] - target).sum())(params)
+        loss, grads = jax.value_and_grad(lambda p: jnp.square(p["w"]["kernel"] - target).sum())(params)
         updates, state = tx.update(grads, state, params)
         return (optax.apply_updates(params, updates), state), loss
 
     (params, state), losses = jax.jit(lambda carry: jax.lax.scan(one, carry, None, 60))((params, tx.init(params)))
     assert losses[-1] < 0.02 * losses[0]
-    assert params["w"].dtype == jnp.float32
+    assert params["w"]["kernel"].dtype == jnp.float32
     shapes = {path: (leaf.shape, leaf.dtype) for path, leaf in tree.flatten(state).items()}
     if name == "adafactor":
         assert {shape for path, (shape, _) in shapes.items() if "v_row" in path or "v_col" in path} == {(4,), (5,)}
