@@ -12,7 +12,15 @@ extras = {
     "s3": ["s3fs"],
     "cuda": ["jax[cuda12]"],
     "tpu": ["jax[tpu]"],
-    "test": [*clips["audio"], *clips["video"], "pytest>=8", "hypothesis>=6", "beartype>=0.18", "ruff>=0.5"],
+    "test": [
+        *clips["audio"],
+        *clips["video"],
+        "pytest>=8",
+        "pytest-xdist>=3.6",
+        "hypothesis>=6",
+        "beartype>=0.18",
+        "ruff>=0.5",
+    ],
     "parity": ["torch==2.13.0", "transformers>=5", "safetensors", "tokenizers", "huggingface-hub", "regex", "tqdm"],
     "wandb": ["wandb"],
 }

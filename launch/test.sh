@@ -6,4 +6,5 @@ cd "$(dirname "$0")/.."
 launch/setup.sh .venv
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
-JAX_PLATFORMS=cpu .venv/bin/python -m pytest "$@"
+# Most of the time goes into compiling, which keeps one core busy. A file stays on one process: its fixtures are made once.
+JAX_PLATFORMS=cpu .venv/bin/python -m pytest -n auto --maxprocesses=4 --dist=loadfile "$@"

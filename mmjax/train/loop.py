@@ -56,6 +56,7 @@ def setup(config: dict[str, Any], workdir: str) -> Run:
     Raises:
       UserError: before any compilation, for whatever in the config cannot work.
     """
+    _one_config(config)
     mesh = meshes.make(config["mesh"])
     meshes.check_batch(config["batch_size"], mesh.shape)
     static = plan(config, mesh)
@@ -298,6 +299,17 @@ def versions() -> dict[str, str]:
     names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
     found = {name: importlib.metadata.version(name) for name in names}
     return {"mmjax": mmjax.__version__, "python": sys.version.split()[0], **found}
+
+
+def _one_config(config: Mapping[str, Any]) -> None:
+    """Refuses processes that were started with different configs: they would wait for each other's programs for ever."""
+    told = processes.gather(config)
+    for number, theirs in enumerate(told):
+        if lines := differences(told[0], theirs):
+            raise UserError(
+                f"process {number} was started with another config than process 0: {'; '.join(lines[:6])}.\n"
+                f"Start all of them with the same command."
+            )
 
 
 def _same_run(config: Mapping[str, Any], workdir: str) -> None:

@@ -147,6 +147,14 @@ def test_processes_that_a_model_axis_spans_load_the_same_rows(ended):
     assert losses(folder / "across")[2] == pytest.approx(losses(folder / "one")[2], rel=1e-5)
 
 
+def test_processes_of_different_configs_are_refused_by_both(ended):
+    first, second = said(ended[0], "differ")
+    assert (first["status"], second["status"]) == (2, 2)
+    message = "mmjax train: process 1 was started with another config than process 0: optim.lr: 0.001 -> 0.002."
+    assert message in first["err"]
+    assert message in second["err"]
+
+
 def test_broken_records_of_one_stop_both_with_the_same_words(ended):
     folder, _ = ended
     first, second = said(folder, "broken")

@@ -83,6 +83,7 @@ def main(folder: Path) -> None:
     shutil.move(folder / f"two.{PROCESS}.json", folder / f"first.{PROCESS}.json")
     run(folder, "two")  # finds its work done
     run(folder, "across", "--config.mesh.fsdp=1", "--config.mesh.model=2", "--config.steps=2", "--config.eval.sets=[]")
+    run(folder, "differ", f"--config.optim.lr={'2e-3' if PROCESS == '1' else '1e-3'}")
     flaky = [{"source": {"name": "flaky", "n": 256, "size": 40}}]
     run(folder, "broken", f"--config.data.sources={flaky}", "--config.data.max_broken=1e-4", TINY)
     cli.main([*COMMON, TINY, f"--workdir={folder / 'stopped'}", "--config.steps=100000", "--config.save_every=100000"])
