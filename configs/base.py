@@ -15,6 +15,11 @@ def get_config(arg: str = "") -> ConfigDict:
             # Optimizer steps, and examples a step over all devices.
             "steps": 1000,
             "batch_size": 256,
+            # Examples of the batch that are encoded at a time, or None for all: memory of a chunk's activations for a second
+            # encoding. The gradient is that of the whole batch ("gradcache", train/chunks.py), so it does not go with
+            # BatchNorm that trains. "plain" sums the losses of chunks: only for tasks whose examples do not meet.
+            "chunk": None,
+            "accumulation": "gradcache",
             # Devices = data x fsdp x model; one axis may be -1 (what is left). The batch is split over data and fsdp.
             "mesh": {"data": -1, "fsdp": 1, "model": 1},
             # Ordered rules [path regex, "fsdp" | "whole" | mesh axes of the trailing dimensions]; the first match wins.

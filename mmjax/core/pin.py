@@ -26,6 +26,12 @@ def on(mesh: AnyMesh | None, rules: Mapping[str, PartitionSpec]) -> Iterator[Non
         _MESH.reset(token)
 
 
+def mesh() -> AnyMesh | None:
+    """The mesh that is open, for what must know how many parts the batch is in."""
+    current = _MESH.get()
+    return None if current is None else current[0]
+
+
 def pin(x: Any, kind: str = "rows") -> Any:
     """Constrains `x` (an array or a pytree of arrays) to the placement of `kind`.
 

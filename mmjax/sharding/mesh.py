@@ -11,8 +11,8 @@ from mmjax.core.errors import UserError
 AXES = ("data", "fsdp", "model")
 AnyMesh = Mesh | AbstractMesh  # of devices, or of such as need not be here
 ROWS = PartitionSpec(("data", "fsdp"))
-# What core.pin asks for: a batch's rows over the data axes, or a copy on each device.
-PINS = {"rows": ROWS, "whole": PartitionSpec()}
+# What core.pin asks for: a batch's rows over the data axes, the same under an axis of chunks, or a copy on each device.
+PINS = {"rows": ROWS, "chunks": PartitionSpec(None, *ROWS), "whole": PartitionSpec()}
 
 
 def sizes(config: Mapping[str, int], devices: int) -> dict[str, int]:
@@ -53,9 +53,14 @@ def abstract(config: Mapping[str, int], devices: int) -> AbstractMesh:
     return AbstractMesh(tuple(shape.values()), AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
+def row_parts(shape: Mapping[str, int]) -> int:
+    """Into how many parts the data axes split a batch."""
+    return math.prod(shape[axis] for axis in ROWS[0])
+
+
 def check_batch(batch_size: int, shape: Mapping[str, int], where: str = "batch_size") -> None:
     """Raises UserError unless the global batch divides over the data axes, and so over the processes that load it."""
-    parts = shape["data"] * shape["fsdp"]
+    parts = row_parts(shape)
     if batch_size % parts or batch_size < parts:
         below = batch_size // parts * parts
         fits = f"{below} or {below + parts}" if below else f"{parts}"

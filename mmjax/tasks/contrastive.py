@@ -1,6 +1,7 @@
 """Contrastive pretraining of a dual encoder (CLIP, SigLIP)."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -9,7 +10,6 @@ from jaxtyping import Array, Float, Key
 
 from mmjax.core import keys, registry
 from mmjax.losses import CONTRASTIVE
-from mmjax.losses.contrastive import positive_ranks
 from mmjax.tasks.normalise import constants, normalise
 from mmjax.tasks.task import Rows, Task, Terms
 
@@ -20,7 +20,7 @@ class Contrastive(Task):
     Rows: image uint8 (B, height, width, 3), text int32 (B, T), group int (B,).
 
     Args:
-      loss: a row of losses.CONTRASTIVE, e.g. {"name": "softmax"}.
+      loss: a row of losses.CONTRASTIVE, e.g. {"name": "softmax"} or {"name": "sigmoid", "form": "ring", "tile": 512}.
       pixels: named constants of `normalise`: "openai", "imagenet" or "siglip".
     """
 
@@ -28,6 +28,9 @@ class Contrastive(Task):
 
     def __init__(self, loss: dict, pixels: str = "siglip"):
         registry.check(CONTRASTIVE, loss, "task.loss", filled=5)
+        one = jax.ShapeDtypeStruct((), jnp.float32)
+        pair, group = jax.ShapeDtypeStruct((1, 1), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.int32)
+        jax.eval_shape(partial(registry.build, CONTRASTIVE, loss), pair, pair, one, one, group)
         constants(pixels)  # an unknown name is an error now, not in the first step
         self._loss, self._pixels = loss, pixels
 
@@ -49,13 +52,9 @@ class Contrastive(Task):
 
     def relate(self, bind: Callable, params: dict, z: Any, extra: dict) -> tuple[Terms, Any]:
         model = bind(params)
-        terms = registry.build(CONTRASTIVE, self._loss, z["image"], z["text"], model.scale(), model.bias(), z["group"])
-        i2t, t2i = positive_ranks(z["image"], z["text"], z["group"])
-        return terms, {"i2t": i2t, "t2i": t2i}
+        return registry.build(CONTRASTIVE, self._loss, z["image"], z["text"], model.scale(), model.bias(), z["group"]), {}
 
     def read(self, bind: Callable, params: dict, z: Any, aux: Any, key: Key[Array, " B"] | None) -> Terms:
         count = jnp.float32(z["image"].shape[0])
         cosine = jnp.einsum("bd,bd->b", z["image"], z["text"])
-        accuracy = {f"accuracy/{way}": ((ranks == 0).sum().astype(jnp.float32), count) for way, ranks in aux.items()}
-        one = jnp.float32(1)
-        return {**accuracy, "cosine/positive": (cosine.sum(), count), "logit_scale": (bind(params).scale(), one)}
+        return {"cosine/positive": (cosine.sum(), count), "logit_scale": (bind(params).scale(), jnp.float32(1))}

@@ -1,7 +1,7 @@
 """The seam: the only place where batch, model and loss meet.
 
-A contrastive loss needs the whole batch while encoders do not, so a task has three parts, and the step composes them
-(in chunks, later, without the task knowing):
+A contrastive loss needs the whole batch while encoders do not, so a task has three parts, and the step composes them, at
+once or in chunks, without the task knowing:
 
     encode(bind, params, rows, key) -> z             per example; leaves lead with the batch axis
     relate(bind, params, z, extra) -> terms, aux     the whole global batch at once
@@ -46,6 +46,11 @@ class Task:
 
     weights: Mapping[str, float] = {}
 
+    @property
+    def relates(self) -> bool:
+        """Whether examples of a batch meet in the loss."""
+        return type(self).relate is not Task.relate
+
     def extra(self, params: dict) -> dict:
         """What training carries beside parameters at step 0: momentum copies, queues."""
         return {}
@@ -63,5 +68,5 @@ class Task:
         return {}
 
     def total(self, terms: Terms) -> jax.Array:
-        """The loss: weighted means of the terms that have a weight."""
-        return sum(weight * terms[name][0] / terms[name][1] for name, weight in self.weights.items())
+        """The loss: weighted means of the terms that have a weight. A count is data: no gradient flows through it."""
+        return sum(weight * terms[name][0] / jax.lax.stop_gradient(terms[name][1]) for name, weight in self.weights.items())

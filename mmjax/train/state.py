@@ -9,14 +9,16 @@ import jax.numpy as jnp
 import optax
 
 from mmjax.core import keys, tree
-from mmjax.core.errors import UserError
+from mmjax.core.errors import UserError, suggest
 from mmjax.core.module import Model
+from mmjax.sharding import mesh as meshes
 from mmjax.sharding import rules as storage
 from mmjax.sharding.mesh import AnyMesh
 from mmjax.tasks.task import Task
 from mmjax.train import optim
 
 State = dict[str, Any]
+ACCUMULATIONS = ("gradcache", "plain")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Plan:
       tx, rate: the optimizer over the trainable leaves and its learning rate by step.
       ema: decay of the averaged parameters, or None.
       seed: of every random number of the run.
+      chunk: examples of the global batch that are encoded at a time, or None for all.
       bad_steps: "stop" or "skip": what a step whose loss or gradient is not finite leads to.
       mesh, rules: where arrays live.
     """
@@ -40,6 +43,7 @@ class Plan:
     rate: optax.Schedule
     ema: float | None
     seed: int
+    chunk: int | None
     bad_steps: str
     mesh: AnyMesh
     rules: tree.Rules
@@ -102,6 +106,34 @@ def frozen_paths(rules: tree.Rules, params: Any) -> frozenset[str]:
     return frozenset(path for path, frozen in hits.items() if frozen)
 
 
+def chunk(config: Mapping[str, Any], stats: Any, frozen: frozenset[str], task: Task, mesh: AnyMesh) -> int | None:
+    """`config.chunk`, where chunks can equal the whole batch.
+
+    Raises:
+      UserError: plain accumulation for a task whose examples meet, a BatchNorm that trains, or a chunk that does not divide
+        over the devices.
+    """
+    size, how = config["chunk"], config["accumulation"]
+    if how not in ACCUMULATIONS:
+        raise UserError(f"accumulation {how!r} is not one of: {', '.join(ACCUMULATIONS)}.{suggest(how, ACCUMULATIONS)}")
+    if how == "plain" and task.relates:
+        raise UserError(
+            f"accumulation 'plain' sums the losses of chunks, and {type(task).__name__} compares all examples of the batch: "
+            f"each would lose its negatives in other chunks. Use 'gradcache', which equals the whole batch"
+        )
+    if size is None:
+        return None
+    for path in tree.flatten(stats):
+        norm = path.rpartition("/")[0]
+        if not {f"{norm}/scale", f"{norm}/bias"} <= frozen:
+            raise UserError(
+                f"chunk {size}: the BatchNorm {norm} normalises by the whole batch, which no chunk sees, so that the result "
+                f"would be another: freeze its scale and bias, choose norm 'group' (stem 'patch'), or leave chunk None"
+            )
+    meshes.check_batch(size, mesh.shape, where="chunk")
+    return size
+
+
 def plan(config: Mapping[str, Any], model: Model, task: Task, mesh: AnyMesh) -> Plan:
     """The Plan of a resolved, plain config.
 
@@ -121,6 +153,7 @@ def plan(config: Mapping[str, Any], model: Model, task: Task, mesh: AnyMesh) -> 
         rate=rate,
         ema=config["optim"]["ema"],
         seed=config["seed"],
+        chunk=chunk(config, model.abstract["stats"], frozen, task, mesh),
         bad_steps=config["bad_steps"],
         mesh=mesh,
         rules=config["sharding"],

@@ -12,6 +12,7 @@ from jaxtyping import Array, Key
 from mmjax.core import keys, pin, tree
 from mmjax.sharding.mesh import PINS, ROWS
 from mmjax.tasks.task import Binder
+from mmjax.train import chunks
 from mmjax.train.state import Plan, State
 
 Batch = dict[str, jax.Array]
@@ -36,9 +37,15 @@ def gradients(plan: Plan, state: State, rows: Batch):
     trainable, frozen = plan.split(state["params"])
     key = pin.pin(keys.rows(keys.key(plan.seed, "step", state["step"]), size(rows)))
 
+    def merge(trainable):
+        return _merge(trainable, frozen)
+
+    if plan.chunk is not None and plan.chunk < size(rows):
+        value, terms, grads = chunks.gradients(plan, trainable, merge, state["stats"], state["extra"], rows, key)
+        return value, terms, state["stats"], grads
+
     def loss(trainable):
-        params = _merge(trainable, frozen)
-        return forward(plan, params, state["stats"], state["extra"], rows, key)
+        return forward(plan, merge(trainable), state["stats"], state["extra"], rows, key)
 
     (value, (terms, stats)), grads = jax.value_and_grad(loss, has_aux=True)(trainable)
     return value, terms, stats, grads

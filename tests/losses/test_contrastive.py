@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mmjax.core.errors import UserError
-from mmjax.losses.contrastive import logits, positive_ranks, positives, sigmoid, softmax
+from mmjax.losses.contrastive import logits, positives, sigmoid, softmax
 
 SHAPES = [(2, 3), (5, 7), (8, 1)]
 
@@ -146,17 +146,22 @@ def test_positives_are_equal_groups():
     assert positives(jnp.asarray([4, 7, 4])).tolist() == [[True, False, True], [False, True, False], [True, False, True]]
 
 
-def test_ranks_count_negatives_that_score_as_high():
+def accuracies(image, text, group, loss=softmax, **options):
+    terms = loss(image, text, jnp.float32(1), jnp.float32(0), group, **options)
+    assert float(terms["accuracy/i2t"][1]) == float(terms["accuracy/t2i"][1]) == len(image)
+    return [float(terms[f"accuracy/{way}"][0]) for way in ("i2t", "t2i")]
+
+
+@pytest.mark.parametrize("loss", [softmax, sigmoid])
+@pytest.mark.parametrize("form", ["dense", "tiled"])
+def test_accuracy_asks_whether_every_negative_scores_below_the_best_positive(loss, form):
     """Cosines (rows: images) [[3, 2, 2], [5, 4, 4], [0, 9, 1]]."""
     image, text = jnp.asarray([[3.0, 2, 2], [5, 4, 4], [0, 9, 1]]), jnp.eye(3)
-    i2t, t2i = positive_ranks(image, text, jnp.arange(3))
-    assert i2t.tolist() == [0, 2, 1]  # row 1: 5 is higher, and the tie with 4 counts against it
-    assert t2i.tolist() == [1, 1, 2]
-    i2t, t2i = positive_ranks(image, text, jnp.asarray([0, 0, 1]))
-    assert i2t.tolist() == [0, 0, 1]  # row 1: text 0 is a positive too, and the best
-    assert t2i.tolist() == [0, 1, 2]
-
-
-def test_ranks_of_a_collapsed_batch_are_all_wrong():
-    same = jnp.ones((4, 2))
-    assert [r.tolist() for r in positive_ranks(same, same, jnp.arange(4))] == [[3] * 4, [3] * 4]
+    # Row 0 alone is right; no column is.
+    assert accuracies(image, text, jnp.arange(3), loss, form=form, tile=2) == [1, 0]
+    # Row 1 too: text 0 is a positive of it, and the best. Column 0: of images 0 and 1 the second scores 5, above 0.
+    assert accuracies(image, text, jnp.asarray([0, 0, 1]), loss, form=form, tile=2) == [2, 1]
+    # A tie is wrong, so that a collapsed batch is all wrong.
+    assert accuracies(jnp.ones((4, 2)), jnp.ones((4, 2)), jnp.arange(4), loss, form=form, tile=2) == [0, 0]
+    # With no negative there is nothing to be mistaken for.
+    assert accuracies(image, text, jnp.zeros(3, jnp.int32), loss, form=form, tile=2) == [3, 3]

@@ -39,6 +39,9 @@ def test_contrastive_checks_its_parts_when_it_is_made():
         Contrastive({"name": "softmax"}, "clip")
     with pytest.raises(UserError, match=r"task.loss: unknown name 'sigmod'.*Did you mean 'sigmoid'\?"):
         Contrastive({"name": "sigmod"})
+    for wrong in ({"direction": "left"}, {"form": "round"}, {"tile": 0}, {"dtype": "int8"}):
+        with pytest.raises(UserError, match=f"task.loss: {next(iter(wrong))} "):
+            Contrastive({"name": "softmax", **wrong})
 
 
 def test_the_loss_is_a_weighted_sum_of_means():

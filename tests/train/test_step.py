@@ -29,7 +29,16 @@ OPTIM = {
     "clip": 1.0,
     "ema": 0.75,
 }
-CONFIG = {"freeze": [], "optim": OPTIM, "steps": 100, "seed": 0, "bad_steps": "stop", "sharding": [[".*", "fsdp"]]}
+CONFIG = {
+    "freeze": [],
+    "optim": OPTIM,
+    "steps": 100,
+    "seed": 0,
+    "chunk": None,
+    "accumulation": "gradcache",
+    "bad_steps": "stop",
+    "sharding": [[".*", "fsdp"]],
+}
 
 
 class Net(nnx.Module):

@@ -1,0 +1,195 @@
+"""Time of the contrastive losses, forward and backward: dense, tiled and ring, and open_clip's, in one run, taking turns.
+
+    python tests/benchmarks/contrastive.py --batches 2048 4096 8192 --out=contrastive.json        # a CPU: also open_clip's
+    python tests/benchmarks/contrastive.py --batches 8192 32768 131072 524288                     # a GPU: each until it fails
+    python tests/benchmarks/contrastive.py --precision                            # what bfloat16 does to gradients
+    XLA_FLAGS=--xla_force_host_platform_device_count=8 python tests/benchmarks/contrastive.py ... # the ring, on 8 fake devices
+
+Gradients are those of both embeddings, scale and bias. open_clip's ClipLoss is compared with softmax, its SigLipLoss with
+sigmoid: whole, and in the blocks that it computes on several ranks, here one after another. Accuracy, which open_clip's do
+not compute, is part of ours. Prints medians, spread and ratios to dense, round by round; a form that fails at a size (out
+of memory) is left out from there on, and said. Needs torch and open_clip_torch beside mmjax for the peers.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmjax.core import pin
+from mmjax.losses import CONTRASTIVE
+from mmjax.sharding import mesh as meshes
+from mmjax.sharding import place
+
+SCALE, BIAS = 20.0, -10.0
+
+
+def embeddings(batch: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of unit vectors with a cosine of about 0.5: a loss in the middle of training."""
+    rng = np.random.default_rng(0)
+    image, noise = rng.normal(size=(2, batch, width)).astype(np.float32)
+    text = image + 1.7 * noise
+    return tuple(x / np.linalg.norm(x, axis=1, keepdims=True) for x in (image, text))
+
+
+def ours(name: str, batch: int, width: int, mesh=None, **options) -> Callable[[], None]:
+    """A compiled loss with its gradients, which waits for its result."""
+    image, text = embeddings(batch, width)
+    rows = {"image": image, "text": text, "group": np.arange(batch, dtype=np.int32)}
+    rows = jax.tree.map(jnp.asarray, rows) if mesh is None else place.batch(rows, mesh)
+
+    def loss(image, text, scale, bias, group):
+        terms = CONTRASTIVE[name](image, text, scale, bias, group, **options)
+        return terms["contrastive"][0] / terms["contrastive"][1], terms
+
+    def both(*args):
+        with pin.on(mesh, meshes.PINS):
+            return jax.value_and_grad(loss, (0, 1, 2, 3), has_aux=True)(*args)
+
+    args = rows["image"], rows["text"], jnp.float32(SCALE), jnp.float32(BIAS), rows["group"]
+    run = jax.jit(both)
+    return lambda: jax.block_until_ready(run(*args))
+
+
+def theirs(name: str, batch: int, width: int, block: int | None) -> Callable[[], None]:
+    """open_clip's loss with its gradients; `block` rows at a time where given, as its ranks do."""
+    import torch
+    from open_clip.loss import ClipLoss, SigLipLoss
+
+    torch.set_num_threads(len(__import__("os").sched_getaffinity(0)))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    leaves = [torch.tensor(x, device=device, requires_grad=True) for x in (*embeddings(batch, width), SCALE, BIAS)]
+    clip, siglip = ClipLoss(), SigLipLoss()
+
+    def run():
+        for leaf in leaves:
+            leaf.grad = None
+        image, text, scale, bias = leaves
+        if name == "softmax":
+            loss = clip(image, text, scale)
+        elif block is None:
+            loss = siglip(image, text, scale, bias)
+        else:
+            cut = [x.split(block) for x in (image, text)]
+            pairs = [(i, j) for i in range(len(cut[0])) for j in range(len(cut[1]))]
+            parts = [siglip._loss(cut[0][i], cut[1][j], scale, bias, negative_only=i != j) for i, j in pairs]
+            loss = sum(parts) * block / batch
+        loss.backward()
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return run
+
+
+def forms(name: str, tile: int | None) -> dict[str, Callable[[int, int], Callable[[], None]]]:
+    """What there is to time: name -> (batch, width) -> run."""
+    options = {} if tile is None else {"tile": tile}
+    found = {form: lambda b, d, form=form: ours(name, b, d, form=form, **options) for form in ("dense", "tiled")}
+    if jax.device_count() > 1:
+        mesh = meshes.make({"data": -1})
+        found["dense, all devices"] = lambda b, d: ours(name, b, d, mesh, form="dense")
+        found["ring, all devices"] = lambda b, d: ours(name, b, d, mesh, form="ring", **options)
+    try:
+        import open_clip.loss  # noqa: F401
+    except ImportError as error:
+        print(f"without open_clip: {error}")
+        return found
+    peer = "ClipLoss" if name == "softmax" else "SigLipLoss"
+    found[f"open_clip {peer}"] = lambda b, d: theirs(name, b, d, None)
+    if name == "sigmoid":
+        found["open_clip SigLipLoss in blocks"] = lambda b, d: theirs(name, b, d, min(1024, b))
+    return found
+
+
+def measure(name: str, batches: list[int], width: int, rounds: int, tile: int | None) -> list[dict]:
+    """One row a batch size and form."""
+    alive, rows = forms(name, tile), []
+    for batch in batches:
+        runs, times = {}, {}
+        for form, make in list(alive.items()):
+            try:
+                runs[form] = make(batch, width)
+                runs[form]()
+            except Exception as error:  # each framework has its own for "out of memory"
+                print(f"{name} {form} fails at {batch}: {str(error).splitlines()[0][:120]}")
+                del alive[form]
+                runs.pop(form, None)
+        for _ in range(rounds):
+            for form, run in runs.items():
+                began = time.perf_counter()
+                run()
+                times.setdefault(form, []).append(time.perf_counter() - began)
+        for form, seconds in times.items():
+            ratio = statistics.median(a / b for a, b in zip(seconds, times.get("dense", seconds), strict=True))
+            ms = [round(1e3 * f(seconds), 1) for f in (statistics.median, min, max)]
+            rows.append({"loss": name, "batch": batch, "width": width, "form": form, "ms": ms, "to_dense": round(ratio, 3)})
+            print(
+                f"{name:8} {batch:7} x {width}  {form:32} {ms[0]:9} ms ({ms[1]} to {ms[2]})  {ratio:.3f} of dense", flush=True
+            )
+    return rows
+
+
+def precision(batch: int, width: int) -> list[dict]:
+    """How far bfloat16 moves loss and gradients from float64, by where it is used."""
+    image, text = embeddings(batch, width)
+    rows = []
+    for name in CONTRASTIVE:
+
+        def run(dtype, rounded, name=name, **options):
+            def loss(image, text, scale, bias):
+                terms = CONTRASTIVE[name](image, text, scale, bias, jnp.arange(batch, dtype=jnp.int32), **options)
+                return terms["contrastive"][0] / terms["contrastive"][1]
+
+            args = [jnp.asarray(x, rounded).astype(dtype) for x in (image, text)]
+            scalars = [jnp.asarray(x, jnp.promote_types(dtype, jnp.float32)) for x in (SCALE, BIAS)]
+            value, grads = jax.jit(jax.value_and_grad(loss, (0, 1, 2)))(*args, *scalars)
+            return [np.asarray(x, np.float64) for x in (value, *grads)]
+
+        with jax.enable_x64(True):
+            exact = run("float64", "float64", form="dense")
+        cases = {
+            "float32 throughout": ("float32", "float32", {"form": "tiled"}),
+            "travel in bfloat16, logits and sums in float32 (dtype)": (
+                "float32",
+                "float32",
+                {"form": "tiled", "dtype": "bfloat16"},
+            ),
+            "the same, dense: gradients leave in bfloat16": ("float32", "float32", {"form": "dense", "dtype": "bfloat16"}),
+            "encoders end in bfloat16: the loss's inputs and gradients are": ("bfloat16", "float32", {"form": "tiled"}),
+        }
+        for case, (dtype, rounded, options) in cases.items():
+            found = run(dtype, rounded, **options)
+            errors = [np.linalg.norm(a - b) / np.linalg.norm(b) for a, b in zip(found, exact, strict=True)]
+            rows.append({"loss": name, "case": case, **dict(zip(("value", "image", "text", "scale"), errors, strict=True))})
+            print(f"{name:8} {case:62} " + "  ".join(f"{error:.1e}" for error in errors))
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batches", type=int, nargs="+", default=[2048, 4096, 8192])
+    parser.add_argument("--losses", nargs="+", default=list(CONTRASTIVE), choices=list(CONTRASTIVE))
+    parser.add_argument("--width", type=int, default=512)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--tile", type=int)
+    parser.add_argument("--precision", action="store_true", help="only the table of bfloat16's effect, at the first batch size")
+    parser.add_argument("--out")
+    args = parser.parse_args()
+    print(f"{jax.device_count()} x {jax.devices()[0].device_kind}, jax {jax.__version__}")
+    if args.precision:
+        rows = precision(args.batches[0], args.width)
+    else:
+        rows = [row for name in args.losses for row in measure(name, args.batches, args.width, args.rounds, args.tile)]
+    if args.out:
+        about = {"device": jax.devices()[0].device_kind, "devices": jax.device_count(), "jax": jax.__version__, **vars(args)}
+        Path(args.out).write_text(json.dumps(about | {"rows": rows}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
