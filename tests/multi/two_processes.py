@@ -68,6 +68,10 @@ def run(folder: Path, case: str, *words: str) -> None:
     (folder / f"{case}.{PROCESS}.json").write_text(json.dumps(said))
 
 
+def synthetic(n: int) -> list[dict]:
+    return [{"source": {"name": "synthetic", "n": n, "size": 40}}]
+
+
 def main(folder: Path) -> None:
     """The cases of two processes, or those of one."""
     rules.SMALL = 256  # toy leaves are split over the processes too
@@ -81,8 +85,11 @@ def main(folder: Path) -> None:
         return
     run(folder, "two")
     shutil.move(folder / f"two.{PROCESS}.json", folder / f"first.{PROCESS}.json")
+    run(folder, "two", "--config.steps=8", f"--config.data.sources={synthetic(250)}")
+    shutil.move(folder / f"two.{PROCESS}.json", folder / f"shrunk.{PROCESS}.json")
     run(folder, "two")  # finds its work done
     run(folder, "across", "--config.mesh.fsdp=1", "--config.mesh.model=2", "--config.steps=2", "--config.eval.sets=[]")
+    run(folder, "uneven", f"--config.data.sources={synthetic(256 - int(PROCESS))}", TINY)
     flaky = [{"source": {"name": "flaky", "n": 256, "size": 40}}]
     run(folder, "broken", f"--config.data.sources={flaky}", "--config.data.max_broken=1e-4", TINY)
     cli.main([*COMMON, TINY, f"--workdir={folder / 'stopped'}", "--config.steps=100000", "--config.save_every=100000"])
