@@ -339,8 +339,8 @@ def _same_data(here: list[dict[str, Any]], before: list[dict[str, Any]] | None, 
     for i, (now, then) in enumerate(zip(told[0], before, strict=True)):
         if now["records"] != then["records"]:
             raise UserError(
-                f"data.sources[{i}], {_source(now)}, has {now['records']} records; {workdir} was trained on {then['records']} of "
-                f"{_source(then)}, so its batches would be others: bring them back, or give another --workdir"
+                f"data.sources[{i}], {_source(now)}, has {now['records']} records; {workdir} was trained on {then['records']} "
+                f"of {_source(then)}, so its batches would be others: bring them back, or give another --workdir"
             )
 
 
