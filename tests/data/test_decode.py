@@ -256,8 +256,8 @@ def test_of_an_animation_of_thousands_of_huge_frames_only_the_first_is_read():
     frame = Image.new("P", (4000, 4000))
     two = encoded(frame, "GIF", save_all=True, append_images=[frame.point(lambda x: 1)])
     second = two[two.rindex(b"\x21\xf9\x04") : -1]  # from its graphic control extension on
-    many = two[:-1] + second * 3000 + b";"
-    assert Image.open(io.BytesIO(many)).n_frames == 3002
+    many = two[:-1] + second * 2000 + b";"
+    assert Image.open(io.BytesIO(many)).n_frames == 2002
     began = time.process_time()
     assert decode(many).shape == (4000, 4000, 3)
     assert time.process_time() - began < 5  # all of them take minutes
