@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import ExifTags, Image
 
-from mmjax.core.errors import UserError
+from mmjax.data import svg
 from mmjax.data.limits import LIMITS
 
 Picture = UInt8[np.ndarray, "_ _ 3"]  # height, width
@@ -27,7 +27,7 @@ SVG_SIDE = 512  # pixels of the longer side at which a drawing, which has no siz
 
 
 def decode(encoded: bytes, max_pixels: int = LIMITS.pixels, max_bytes: int = LIMITS.bytes) -> Picture:
-    """The pixels of an encoded picture.
+    """The pixels of an encoded picture, which may take as long as LIMITS say.
 
     Raises:
       ValueError, OSError: it is over a limit, broken, cut off, or in no format that is read.
@@ -35,7 +35,12 @@ def decode(encoded: bytes, max_pixels: int = LIMITS.pixels, max_bytes: int = LIM
     return np.asarray(opened(encoded, max_pixels, max_bytes))
 
 
-def opened(encoded: bytes, max_pixels: int = LIMITS.pixels, max_bytes: int = LIMITS.bytes) -> "Picture | Jpeg":
+def opened(
+    encoded: bytes,
+    max_pixels: int = LIMITS.pixels,
+    max_bytes: int = LIMITS.bytes,
+    draw_seconds: float = LIMITS.draw_seconds,
+) -> "Picture | Jpeg":
     """As `decode`, but of a JPEG only the header is read: a Jpeg decodes itself when its pixels are asked for."""
     if len(encoded) > max_bytes:
         raise ValueError(f"{len(encoded)} bytes of picture, over the limit of {max_bytes}")
@@ -48,7 +53,7 @@ def opened(encoded: bytes, max_pixels: int = LIMITS.pixels, max_bytes: int = LIM
         if colours not in ("CMYK", "YCCK"):  # whose inversion Pillow knows
             return Jpeg(encoded, height, width)
     if encoded[:64].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<") and b"<svg" in encoded[:4096]:
-        return _draw(encoded, max_pixels)
+        return _draw(encoded, max_pixels, draw_seconds)
     return _pillow(encoded, max_pixels)
 
 
@@ -151,21 +156,12 @@ def _upright(pixels: Picture, orientation: int) -> Picture:
     return pixels
 
 
-def _draw(encoded: bytes, max_pixels: int) -> Picture:
-    """A drawing on white, SVG_SIDE pixels on its longer side; text only as outlines, so that no machine's fonts matter."""
-    try:
-        import resvg_py
-    except ImportError:
-        raise UserError("svg needs resvg: run `pip install resvg-py==0.5.0`") from None
-    svg = encoded.decode("utf-8-sig")
-    if re.search(r"<(\w+:)?(feI|i)mage\b", svg):  # a file of this machine, or pixels whose number nobody checked
+def _draw(encoded: bytes, max_pixels: int, seconds: float) -> Picture:
+    """A drawing on white, SVG_SIDE pixels on its longer side."""
+    drawing = encoded.decode("utf-8-sig")
+    if re.search(r"<(\w+:)?(feI|i)mage\b", drawing):  # a file of this machine, or pixels whose number nobody checked
         raise ValueError("an svg with pictures inside")
-    root = re.search(r"<svg\b[^>]*>", svg)
-    if root and re.search(r"\sviewBox\s*=", root[0]):  # then width and height say nothing more, and resvg refuses inches
-        svg = svg.replace(root[0], re.sub(r"""\s(width|height)\s*=\s*("[^"]*"|'[^']*')""", "", root[0]), 1)
-    side = min(SVG_SIDE, int(max_pixels**0.5))
-    png = resvg_py.svg_to_bytes(svg_string=svg, width=side, height=side, background="white", skip_system_fonts=True)
-    return _pillow(bytes(png), max_pixels)
+    return _pillow(svg.png(drawing, min(SVG_SIDE, int(max_pixels**0.5)), seconds), max_pixels)
 
 
 @functools.cache

@@ -6,7 +6,8 @@ it is made, progress.jsonl holds the plan and a line for each shard that is whol
 
 Fields are kept as the source gives them: pictures, sound and video stay encoded, and are not decoded to see whether they can be
 (`mmjax data check` does). The schema is that of the first records; a later record that does not fit it is left out and
-named, but for a label that is not there (-1), and for whatever "present" says is missing.
+named, but for a label that is not there (-1), for whatever "present" says is missing, and for a single text where others have
+several.
 """
 
 import functools
@@ -27,7 +28,7 @@ from mmjax.data.crew import Crew
 from mmjax.data.limits import LIMITS
 from mmjax.data.sources import SOURCES
 from mmjax.data.sources import files as sources_files
-from mmjax.data.sources.source import Record, Source
+from mmjax.data.sources.source import Record, Source, group_of
 
 FORMAT = 1  # of the folder, for the plan
 NAME, VERSION = "data", "1.0.0"
@@ -128,6 +129,7 @@ def fit(record: Record, schema: Schema) -> dict[str, Any]:
     Raises:
       ValueError: it has other fields, or a field is of another kind.
     """
+    record = _alike(record, schema)
     more = sorted(record.keys() - schema.keys())
     if more:
         raise ValueError(f"has a field {more[0]!r}, which the first records lack")
@@ -136,13 +138,20 @@ def fit(record: Record, schema: Schema) -> dict[str, Any]:
     for name, kind in schema.items():
         if name in record:
             fitted[name] = _fit_value(name, record[name], kind)
-        elif name == "label":
-            fitted[name] = -1
         elif isinstance(kind, str) and not present.get(name, True):
             fitted[name] = EMPTY[kind]
         else:
             raise ValueError(f"lacks the field {name!r}, which the first records have")
     return fitted
+
+
+def _alike(record: Record, schema: Schema) -> Record:
+    """The record with what it has unsaid: no label, the group of its text, a list of one text where others have several."""
+    text = record.get("text")
+    unsaid = {"label": -1} | ({"group": group_of(text)} if isinstance(text, str) else {})
+    if "texts" in schema and "text" not in schema and isinstance(text, str):
+        record = {"texts": [text]} | {name: value for name, value in record.items() if name != "text"}
+    return {name: value for name, value in unsaid.items() if name in schema} | record
 
 
 def _fit_value(name: str, value: Any, kind: Any) -> Any:
@@ -181,6 +190,8 @@ def _read_some(source: Source, _: Any, numbers: Iterable[int]) -> tuple[Schema, 
             record = {"id": f"#{number}", **source[number]}
             kinds = schema_of(record)
             schema |= {name: kind for name, kind in kinds.items() if name not in schema}
+            if "texts" in schema:  # one caption is a list of one
+                schema.pop("text", None)
             sizes.append(sum(len(x) if isinstance(x, bytes | str) else np.asarray(x).nbytes for x in record.values()))
         except Exception as error:
             reason = _reason(f"#{number}", error)

@@ -6,6 +6,7 @@ Neon, and the same integers on each) runs the two passes; where it has no wheel 
 
 import functools
 import math
+import threading
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,7 @@ class _Simd:
     RGB, CONVOLUTION, CATMULL_ROM = 3, 2, 3  # PixelType.U8x3, Algorithm.convolution, FilterType.catmull_rom: the cubic
 
     def __init__(self, library: Any):
-        self._library = library
+        self._library, self._own = library, threading.local()
         self._options = library.RustResizeOptions().set_resize_alg(self.CONVOLUTION, self.CATMULL_ROM, 2)
 
     def image(self, width: int, height: int, pixels: bytes | None = None) -> Any:
@@ -72,7 +73,10 @@ class _Simd:
     def resize(self, source: Any, result: Any, across: tuple[float, float], down: tuple[float, float]) -> None:
         """across, down: first coordinate and extent."""
         options = self._options.set_crop_box(across[0], down[0], across[1], down[1])
-        self._library.RustResizer().resize(source, result, options)  # one that is shared would lock threads out
+        # It keeps its buffers for the next picture; one that threads shared would make them wait.
+        if not hasattr(self._own, "resizer"):
+            self._own.resizer = self._library.RustResizer()
+        self._own.resizer.resize(source, result, options)
 
 
 @functools.cache

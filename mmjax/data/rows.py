@@ -35,7 +35,9 @@ FIELDS = {
     "question": Field(np.int32, "T", "list tokenise with field='question' in the transforms"),
     "group": Field(np.int32, "", "groups are whole numbers in [0, 2^31)"),
     "label": Field(np.int32, "", "labels are whole numbers"),
+    "item": Field(np.int32, "", "items are whole numbers in [0, 2^31)"),
 }
+ABSENT = {"label": -1, "item": -1}  # what stands for fields that a record need not have
 STRINGS = ("id", "caption", "broken")
 ATTEMPTS = 8
 # Broken records that an error names.
@@ -48,7 +50,7 @@ class Loader:
     Args:
       sources: what `number` of a source means.
       transforms: applied in order.
-      fields: names of FIELDS; a record without a label has label -1.
+      fields: names of FIELDS; ABSENT says what those have that a record lacks.
       salts: a source's number space for groups: 31 bits, xored to them. Sources of one salt share their groups.
       seed: of the transforms' random numbers and of replacements.
     """
@@ -107,7 +109,7 @@ class Loader:
             if name == "group":
                 value = self._group(record, row["caption"] or row["id"]) ^ salt
             else:
-                value = record.get("label", -1) if name == "label" else record[name]
+                value = record.get(name, ABSENT[name]) if name in ABSENT else record[name]
             row[name] = _typed(name, value)
         return row
 

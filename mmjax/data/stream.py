@@ -51,6 +51,10 @@ class Stream:
       host, hosts: this host's number and how many there are.
       max_broken: the share of broken records that a run accepts; the training loop counts with rows.BrokenCount.
 
+    Attributes:
+      sources: what tells these data from others: {"name", "path" (or the data set's name), "records"} of each source. With
+        another number of records, batch k is another.
+
     Raises:
       UserError: a bad spec, or data that are not there.
     """
@@ -72,6 +76,7 @@ class Stream:
 
         self.max_broken, self._workers = max_broken, workers
         built = [_source(entry["source"]) for entry in sources]
+        self.sources = [_known(entry["source"], len(source)) for entry, source in zip(sources, built, strict=True)]
         loader = Loader(built, _build(transforms), fields, _salts(sources), seed)
         # Records of all sources are numbered in one row, so that what travels through Grain is one integer.
         starts = [0, *itertools.accumulate(len(source) for source in built)]
@@ -207,6 +212,11 @@ def _source(spec: Spec) -> Source:
     if not len(source):
         raise UserError(f"source {spec['name']!r} holds no record")
     return source
+
+
+def _known(spec: Spec, records: int) -> dict[str, Any]:
+    where = next((str(spec[key]) for key in ("path", "dataset") if spec.get(key) is not None), "")
+    return {"name": spec["name"], "path": where, "records": records}
 
 
 def _order(first: int, size: int, block: int, seed: int) -> Any:

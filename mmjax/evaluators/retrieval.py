@@ -7,7 +7,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from mmjax.core.module import Model
-from mmjax.data.stream import Epoch, epoch
+from mmjax.data.stream import DEFAULT_FIELDS, Epoch, epoch
 from mmjax.evaluators.embed import Embedder
 from mmjax.metrics import retrieval
 from mmjax.sharding.mesh import share
@@ -20,7 +20,8 @@ MATRIX = 40
 class Retrieval:
     """R@1/5/10, median rank and precision at k, text to image and image to text; candidates are the set itself.
 
-    Pairs of the same group are positives of each other.
+    Pairs of the same group are positives of each other. A picture that comes once for each of its captions (records of
+    equal "item") is one candidate and one query; each caption is one.
 
     Args:
       set: the name under which results are filed.
@@ -28,20 +29,27 @@ class Retrieval:
     """
 
     def __init__(self, model: Model, task: Task, mesh: Mesh, common: Mapping[str, Any], *, set: str, source: dict):
-        self._epoch = epoch(source, common["transforms"], common["batch_size"], **share(mesh))
+        fields = (*DEFAULT_FIELDS, "item")
+        self._epoch = epoch(source, common["transforms"], common["batch_size"], fields, **share(mesh))
         self._embed = Embedder(model, {"image": task.image, "text": task.text}, mesh)
         self.set = set
         self.found: dict[str, Any] | None = None
 
     def __call__(self, params: dict, stats: dict, step: int) -> dict[str, dict[str, float]]:
-        """{set: {"t2i/R@1": ..., ..., "candidates": n}}."""
-        z = self._embed(params, stats, self._epoch, keep=("group",))
+        """{set: {"t2i/R@1": ..., ..., "candidates": pictures, "captions": where they are more}}."""
+        z = self._embed(params, stats, self._epoch, keep=("group", "item"))
         images, texts, group = z["image"], z["text"], z["group"].astype(np.int64)
-        ways = {"t2i": retrieval.ranks(texts, images, group, group), "i2t": retrieval.ranks(images, texts, group, group)}
-        few = np.linspace(0, len(group) - 1, min(MATRIX, len(group))).astype(int)
-        self.found = {**ways, "group": group, "few": few, "similarity": texts[few] @ images[few].T, "readable": z["row"]}
+        first = retrieval.distinct(z["item"])
+        ways = {
+            "t2i": retrieval.ranks(texts, images[first], group, group[first]),
+            "i2t": retrieval.ranks(images[first], texts, group[first], group),
+        }
+        few = first[np.linspace(0, len(first) - 1, min(MATRIX, len(first))).astype(int)]
+        about = {"group": group, "few": few, "first": first, "readable": z["row"]}
+        self.found = {**ways, **about, "similarity": texts[few] @ images[few].T}
         scores = {f"{way}/{name}": value for way, ranking in ways.items() for name, value in retrieval.scores(ranking).items()}
-        return {self.set: scores | {"candidates": len(group)}}
+        captions = {"captions": len(group)} if len(group) > len(first) else {}
+        return {self.set: scores | {"candidates": len(first)} | captions}
 
     def gallery(self) -> dict[str, Any]:
         """What the last call found, for the report: field names of report's Gallery. Pictures are read when looked at."""
@@ -51,7 +59,9 @@ class Retrieval:
             "images": _Field(self._epoch, found["readable"], "image"),
             "texts": _Field(self._epoch, found["readable"], "caption"),
             "groups": found["group"],
-            **{f"{way}_top": found[way].top[:, :5] for way in ("t2i", "i2t")},
+            "distinct": found["first"],
+            "t2i_top": found["first"][found["t2i"].top[:, :5]],
+            "i2t_top": found["i2t"].top[:, :5],
             **{f"{way}_rank": found[way].rank for way in ("t2i", "i2t")},
             "similarity": found["similarity"],
             "similarity_index": found["few"],

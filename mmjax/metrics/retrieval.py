@@ -84,6 +84,16 @@ def ranks(
     return Ranking(rank, top, candidate_group[top] == query_group[:, None], len(candidates))
 
 
+def distinct(item: Int[np.ndarray, " M"]) -> Int[np.ndarray, " D"]:
+    """The places at which an item comes for the first time, in order; those of item -1 are each one of their own.
+
+    A picture of five captions is five pairs and one candidate: COCO's test of 5,000 images has 25,000 pairs (Karpathy &
+    Fei-Fei 2015, section 4.2).
+    """
+    own = np.where(item < 0, -1 - np.arange(len(item)), item)
+    return np.sort(np.unique(own, return_index=True)[1])
+
+
 def scores(ranking: Ranking) -> dict[str, float]:
     """Recall and precision at 1, 5 and 10, and the median rank.
 

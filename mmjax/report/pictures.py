@@ -24,16 +24,17 @@ SCALE = ("#2a1a4a", "#47398a", "#3c68a8", "#2d93a0", "#45b98a", "#a4d65e", "#f6e
 
 @dataclasses.dataclass
 class Gallery:
-    """Retrieval on one evaluation set of M pairs; queries and candidates are the pairs in order.
+    """Retrieval on one evaluation set of M pairs with D distinct images; each caption is one query and candidate.
 
     Attributes:
       name: the set's name in results.json.
       images: M uint8 arrays (height, width, channels); only those that are shown are asked for.
       texts: M captions.
       groups: (M,) pairs of equal groups are right answers to each other.
-      t2i_top: (M, 5) the best images of each caption, best first; fewer columns where the set is smaller.
+      distinct: (D,) the pairs that show an image for the first time: the images that are queries and candidates.
+      t2i_top: (M, 5) the pairs of the best images of each caption, best first; fewer columns where the set is smaller.
       t2i_rank: (M,) the rank of each caption's best right image, 0 is the best.
-      i2t_top, i2t_rank: the same for images as queries and captions as candidates.
+      i2t_top, i2t_rank: (D, 5) and (D,), the same for distinct images as queries and captions as candidates.
       similarity: (N, N) cosines of a part of the set, rows captions, columns images.
       similarity_index: (N,) which pairs these are.
     """
@@ -42,18 +43,18 @@ class Gallery:
     images: Sequence[np.ndarray]
     texts: Sequence[str]
     groups: Int[np.ndarray, " M"]
+    distinct: Int[np.ndarray, " D"]
     t2i_top: Int[np.ndarray, "M K"]
     t2i_rank: Int[np.ndarray, " M"]
-    i2t_top: Int[np.ndarray, "M K"]
-    i2t_rank: Int[np.ndarray, " M"]
+    i2t_top: Int[np.ndarray, "D K"]
+    i2t_rank: Int[np.ndarray, " D"]
     similarity: Float[np.ndarray, "N N"]
     similarity_index: Int[np.ndarray, " N"]
 
 
 def section(gallery: Gallery) -> str:
     """The set's part of the page: text to image, image to text, and the similarity matrix."""
-    total = len(gallery.images)
-    if not total:
+    if not len(gallery.images):
         return "<p>This set has no pairs.</p>"
     parts = []
     for title, what, rank, card in (
@@ -64,7 +65,7 @@ def section(gallery: Gallery) -> str:
         n_hits = int((rank == 0).sum())
         parts.append(f"<h3>{title}</h3><p>{what} The right answer is framed in green and ticked.</p>")
         parts.append('<div class="pair">')
-        for kind, items, count in (("Hits", hits, n_hits), ("Misses", misses, total - n_hits)):
+        for kind, items, count in (("Hits", hits, n_hits), ("Misses", misses, len(rank) - n_hits)):
             cards = "".join(card(gallery, int(query)) for query in items) or '<p class="quiet">none</p>'
             head = f'{kind} <span class="quiet">{len(items)} of {count} shown</span>'
             parts.append(f'<div class="column"><h4>{head}</h4>{cards}</div>')
@@ -122,22 +123,22 @@ def _text_query(gallery: Gallery, query: int) -> str:
         wanted = f'<div class="wanted">{_img(gallery.images[query], gallery.texts[query])}<span>wanted</span></div>'
     return (
         f'<article class="card t2i" data-rank="{rank}"><header><div><q dir="auto">{escape(gallery.texts[query])}</q>'
-        f'{_pill(rank, len(gallery.images))}</div>{wanted}</header><div class="strip">{cells}</div></article>'
+        f'{_pill(rank, len(gallery.distinct))}</div>{wanted}</header><div class="strip">{cells}</div></article>'
     )
 
 
 def _image_query(gallery: Gallery, query: int) -> str:
-    rank, group = int(gallery.i2t_rank[query]), gallery.groups[query]
-    lines = ""
+    rank, pair = int(gallery.i2t_rank[query]), gallery.distinct[query]
+    group, lines = gallery.groups[pair], ""
     for i in gallery.i2t_top[query][:BEST]:
         kind = ' class="right"' if gallery.groups[i] == group else ""
         lines += f'<li{kind}><span dir="auto">{escape(gallery.texts[i])}</span></li>'
     if rank >= BEST:
-        text = escape(gallery.texts[query])
+        text = escape(gallery.texts[pair])
         lines += f'<li class="wanted"><span dir="auto">{text}</span></li>'
     return (
-        f'<article class="card i2t" data-rank="{rank}"><div class="cell">{_img(gallery.images[query], f"query {query}")}</div>'
-        f"<div>{_pill(rank, len(gallery.images))}<ol>{lines}</ol></div></article>"
+        f'<article class="card i2t" data-rank="{rank}"><div class="cell">{_img(gallery.images[pair], f"query {query}")}</div>'
+        f"<div>{_pill(rank, len(gallery.texts))}<ol>{lines}</ol></div></article>"
     )
 
 

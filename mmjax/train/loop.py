@@ -120,7 +120,8 @@ class _Loop:
     def __init__(self, run: Run, evaluate: Evaluate, meta: Mapping[str, Any], show: bool):
         self.config, self.plan, self.stream = run.config, run.plan, run.stream
         self.workdir, self.evaluate = run.workdir, evaluate
-        self.meta = dict(meta) | {"config": run.config, "seed": run.config["seed"], "versions": versions()}
+        about = {"config": run.config, "seed": run.config["seed"], "sources": run.stream.sources, "versions": versions()}
+        self.meta = dict(meta) | about
         self.main = jax.process_index() == 0
         self.store = store.Store(run.workdir, keep=run.config["keep"])
         self.window: list[dict[str, jax.Array]] = []
@@ -151,6 +152,8 @@ class _Loop:
     def _start(self) -> tuple[states.State, int]:
         """The state to go on from, and its step."""
         latest, total = self.store.latest(), self.config["steps"]
+        before = store.meta(self.store.folder / str(latest)) if latest is not None else {}
+        _same_data(self.stream.sources, before.get("sources"), self.workdir)
         if latest is None:
             return self.plan.make(), 0
         if latest > total:
@@ -159,7 +162,7 @@ class _Loop:
             )
         if self.aloud:
             print(f"resuming from step {latest} in {self.workdir}", file=sys.stderr)
-        self.seconds = store.meta(self.store.folder / str(latest))["train_seconds"]
+        self.seconds = before["train_seconds"]
         state = self.store.restore(latest, self.plan.abstract(), self.plan.shardings())
         if self.plan.bad_steps == "stop":  # a run that passed over bad steps may go on as one that stops at them
             first = state["guard"]["first_bad_step"]
@@ -324,6 +327,37 @@ def _same_run(config: Mapping[str, Any], workdir: str) -> None:
         raise UserError(f"{workdir} holds another run; {'; '.join(other[:6])}.\nGive another --workdir, or the old settings.")
     for line in lines if jax.process_index() == 0 else ():
         print(f"resuming with a changed config: {line}", file=sys.stderr)
+
+
+def _same_data(here: list[dict[str, Any]], before: list[dict[str, Any]] | None, workdir: str) -> None:
+    """Refuses sources of another length than the checkpoint's, or than process 0's: batch k would be another.
+
+    A list of more or fewer sources is a changed config, which was said aloud. All processes call it, and all refuse.
+
+    Args:
+      here: Stream.sources of this process.
+      before: those of the checkpoint; None where there is none, or where it did not note them.
+    """
+    told = processes.gather(here)
+    for number, theirs in enumerate(told):
+        for mine, other in zip(told[0], theirs, strict=False):
+            if mine["records"] != other["records"]:
+                raise UserError(
+                    f"{_source(other)} has {other['records']} records on process {number} and {mine['records']} on process 0: "
+                    f"give each host the same data"
+                )
+    if before is None or len(before) != len(told[0]):
+        return
+    for i, (now, then) in enumerate(zip(told[0], before, strict=True)):
+        if now["records"] != then["records"]:
+            raise UserError(
+                f"data.sources[{i}], {_source(now)}, has {now['records']} records; {workdir} was trained on {then['records']} "
+                f"of {_source(then)}, so its batches would be others: bring them back, or give another --workdir"
+            )
+
+
+def _source(known: Mapping[str, Any]) -> str:
+    return f"{known['name']} {known['path']}".strip()
 
 
 def _placed(item: tuple[int, dict[str, np.ndarray]], mesh: Mesh):

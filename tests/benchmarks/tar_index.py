@@ -1,10 +1,12 @@
-"""What random access to tar shards costs: the index in bytes, building and loading it, and reading one record.
+"""What random access to tar shards costs: the index in bytes, building and loading it, one record, and the first batch.
 
     python tests/benchmarks/tar_index.py --shards=10000 --samples=100 --folder=/tmp/tars
 
 Makes one shard of `samples` pictures (noise, about 500 x 375, with txt and json) and `shards` hard links to it, so that
 10,000 shards of a million samples take 10 MB of disk. Building is measured on `built` real copies, loading and reading on
-all. All files are in the page cache: a cold disk or a bucket adds its own latency. Linux (/proc) only.
+all. "stream" is what a run waits for: from building a Stream (decode, random resized crop to 224) to batch 0, and then single
+batches at random places; "cold" in a process that has just begun, its imports done, "warm" once more in the same one. All
+files are in the page cache: a cold disk or a bucket adds its own latency. Linux (/proc) only.
 """
 
 import argparse
@@ -25,6 +27,7 @@ import numpy as np
 from PIL import Image
 
 from mmjax.data.sources.tar import WebDataset
+from mmjax.data.stream import Stream
 
 
 def shard(path: Path, samples: int) -> None:
@@ -82,6 +85,29 @@ def loaded(folder: Path) -> dict:
     return result
 
 
+def first_batch(folder: Path, batch: int) -> dict:
+    """Seconds until batch 0 of a run, and milliseconds of batches at random places."""
+    import grain  # noqa: F401  # what a run imports anyway
+
+    def begin() -> tuple[Stream, float, float]:
+        began, transforms = time.perf_counter(), [{"name": "decode"}, {"name": "random_resized_crop", "size": 224}]
+        made = Stream([{"source": {"name": "webdataset", "path": str(folder)}}], transforms, batch, fields=("image",))
+        built = time.perf_counter()
+        made.batch_at(0)
+        return made, built - began, time.perf_counter() - built
+
+    result = {}
+    for name in ("cold", "warm"):
+        stream, built, first = begin()
+        result[name] = {"build_seconds": round(built, 3), "batch_0_seconds": round(first, 3)}
+    times = []
+    for k in np.random.default_rng(0).integers(0, 10**6, 20).tolist():
+        began = time.perf_counter()
+        stream.batch_at(k)
+        times.append((time.perf_counter() - began) * 1e3)
+    return result | {"batch_at_ms": {"median": round(statistics.median(times), 1), "max": round(max(times), 1)}}
+
+
 def measure(folder: Path, shards: int, samples: int, built: int) -> dict:
     """All numbers, of a folder that is empty."""
     few, many = folder / "few", folder / "many"
@@ -103,6 +129,8 @@ def measure(folder: Path, shards: int, samples: int, built: int) -> dict:
     result["index"] = {"bytes": index.stat().st_size, "bytes_a_sample": round(index.stat().st_size / len(source), 2)}
     with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
         result |= fresh.submit(loaded, many).result()
+    with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
+        result["stream"] = fresh.submit(first_batch, many, 64).result()
     pickled, clock, _ = timed(lambda: pickle.dumps(source))
     _, unpickled, _ = timed(lambda: pickle.loads(pickled))
     result["pickle"] = {"bytes": len(pickled), "seconds": clock, "load_seconds": unpickled}

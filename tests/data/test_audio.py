@@ -183,6 +183,7 @@ def test_folder_with_a_table_of_several_texts(tmp_path):
         ("clips/b.mp3", "eine Katze"),
     ]
     assert every[0]["group"] == every[1]["group"] == source[0]["group"]
+    assert [r["item"] for r in every] == [0, 0, 1]
     assert "group" not in every[2]
 
 

@@ -12,6 +12,7 @@ import io
 import json
 import lzma
 import os
+import queue
 import shutil
 import subprocess
 import sys
@@ -23,7 +24,7 @@ import pytest
 from PIL import Image
 
 from mmjax.core.errors import UserError
-from mmjax.data import builders, store
+from mmjax.data import builders, store, svg
 from mmjax.data.builders import draw, emoji4, fashion_mnist, flags_facts, iconify, openclipart, tuxpaint
 from mmjax.data.builders.fetch import Deb, Npm, archive, members
 from mmjax.data.sources.prepared import Tfds
@@ -309,6 +310,7 @@ def test_draw():
 
 def test_without_resvg(monkeypatch):
     monkeypatch.setitem(sys.modules, "resvg_py", None)
+    monkeypatch.setattr(svg, "_IDLE", queue.SimpleQueue())  # of processes that have it
     with pytest.raises(UserError, match="pip install resvg-py"):
         draw.draw(SQUARE.format("red"), 8)
 

@@ -42,6 +42,7 @@ def test_karpathy_keeps_all_captions_for_evaluation(karpathy):
     assert [record["text"] for record in source] == ["c", "d", "e", "f"]
     assert [record["id"] for record in source] == ["1.jpg#0", "1.jpg#1", "1.jpg#2", "2.jpg"]
     assert [record["group"] for record in source] == [group_of("1.jpg")] * 3 + [group_of("2.jpg")]
+    assert [record["item"] for record in source] == [0, 0, 0, 1]  # numbers of the images
 
 
 def test_karpathy_without_folders_of_its_own(tmp_path):

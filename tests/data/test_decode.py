@@ -1,7 +1,13 @@
+import contextlib
 import io
+import queue
 import struct
+import subprocess
 import sys
+import time
+import tracemalloc
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from mmjax.data import decode as module
+from mmjax.data import svg
 from mmjax.data.decode import decode
 
 NOISE = np.random.default_rng(0).integers(0, 256, (24, 40, 3), np.uint8)
@@ -176,6 +183,7 @@ def test_what_is_no_picture_is_named():
 
 def test_resvg_missing_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "resvg_py", None)
+    monkeypatch.setattr(svg, "_IDLE", queue.SimpleQueue())  # of processes that have it
     with pytest.raises(ValueError, match="pip install resvg-py"):
         decode(b"<svg/>")
 
@@ -189,6 +197,70 @@ def test_a_jpeg_waits_and_passes_for_its_array():
     assert np.asarray(jpeg) is np.asarray(jpeg)  # decoded once
     assert np.array(jpeg, np.float32).dtype == np.float32
     assert np.array([jpeg, jpeg]).shape == (2, 120, 200, 3)
+
+
+SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 10 10">'
+
+
+def uses(depth):
+    """A drawing of 10^depth squares in a few hundred bytes."""
+    levels = (f'<g id="a{i + 1}">{f"""<use href="#a{i}"/>""" * 10}</g>' for i in range(depth))
+    return f'{SVG}<defs><rect id="a0" width="5" height="5"/>{"".join(levels)}</defs><use href="#a{depth}"/></svg>'.encode()
+
+
+HOSTILE = {
+    "uses": (uses(9), "more than 0.3 s of CPU|GiB"),
+    "deep": (f"{SVG}{'<g>' * 100_000}{'</g>' * 100_000}</svg>".encode(), "nested too deeply"),
+    "entities": (f'<!DOCTYPE svg [<!ENTITY a "&b;&b;"><!ENTITY b "&a;&a;">]>{SVG}<text>&a;</text></svg>'.encode(), "loop"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_drawing_that_multiplies_is_refused_and_the_next_is_drawn(name):
+    drawing, said = HOSTILE[name]
+    with pytest.raises(ValueError, match=said):
+        module.opened(drawing, draw_seconds=0.3)
+    assert decode(uses(1))[0, 0].tolist() == [0, 0, 0]
+
+
+def test_what_draws_survives_its_parents_fork():
+    decode(uses(1))
+    code = "import os; from mmjax.data.decode import decode; from test_decode import uses; decode(uses(1)); pid = os.fork(); "
+    code += "ok = decode(uses(1)).shape == (512, 512, 3); os._exit(not ok) if not pid else None; "
+    code += "raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) or not ok)"
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, check=True, timeout=100)
+
+
+def png_with(kind, content):
+    """A png of one pixel with a chunk before its pixels."""
+    whole = encoded(Image.new("RGB", (1, 1)))
+    chunk = struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    return whole[:33] + chunk + whole[33:]
+
+
+@pytest.mark.parametrize("kind", [b"zTXt", b"iTXt", b"iCCP"])
+def test_text_that_unpacks_without_end_costs_no_memory(kind):
+    packed = zlib.compress(b"\0" * (200 << 20), 9)  # 200 kB
+    head = b"name\0\1\0\0\0" if kind == b"iTXt" else b"name\0\0"
+    data = png_with(kind, head + packed)
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(ValueError, OSError):  # refused, or its text left aside
+            assert decode(data).shape == (1, 1, 3)
+        assert tracemalloc.get_traced_memory()[1] < 20 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_of_an_animation_of_thousands_of_huge_frames_only_the_first_is_read():
+    frame = Image.new("P", (4000, 4000))
+    two = encoded(frame, "GIF", save_all=True, append_images=[frame.point(lambda x: 1)])
+    second = two[two.rindex(b"\x21\xf9\x04") : -1]  # from its graphic control extension on
+    many = two[:-1] + second * 2000 + b";"
+    assert Image.open(io.BytesIO(many)).n_frames == 2002
+    began = time.process_time()
+    assert decode(many).shape == (4000, 4000, 3)
+    assert time.process_time() - began < 5  # all of them take minutes
 
 
 @settings(max_examples=60, deadline=None)

@@ -1,9 +1,10 @@
-"""The same pictures and captions in five formats are the same batches, for training and for evaluation."""
+"""The same pictures and captions in five formats are the same batches, for training and for evaluation, and the same run."""
 
 import csv
 import io
 import json
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from mmjax import cli
 from mmjax.core import registry
 from mmjax.data.sources import SOURCES
 from mmjax.data.stream import Stream, epoch
@@ -81,3 +83,16 @@ def test_evaluation_sees_each_pair_once(formats, name):
     assert seen == [draw[1]["text"], *(draw[i]["text"] for i in range(1, N))]
     groups = np.concatenate([batch["group"] for batch in batches])
     assert groups[0] == groups[1]
+
+
+def test_the_quickstart_trained_from_csv_tar_and_parquet_has_the_same_losses(formats, tmp_path, capsys):
+    losses = {}
+    for name in ("csv", "webdataset", "parquet"):
+        words = [f"--config.data.sources={[{'source': formats[name]}]!r}", f"--workdir={tmp_path / name}"]
+        short = ["--config.steps=6", "--config.log_every=1", "--config.batch_size=8", "--config.eval.sets=[]"]
+        cli.main(["train", f"--config={Path(__file__).parents[2]}/configs/quickstart.py:debug", *words, *short])
+        lines = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        losses[name] = [line["loss"] for line in lines]
+    assert len(set(losses["csv"])) == 6  # it learns from another batch each time
+    assert losses["webdataset"] == losses["csv"]  # to the last bit
+    assert losses["parquet"] == losses["csv"]

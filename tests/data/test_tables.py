@@ -269,6 +269,8 @@ def test_several_captions_are_sampled_or_all_kept(folder):
         assert [every[i]["text"] for i in range(3)] == ["a", "b", "c"]
         assert [every[i]["id"] for i in range(3)] == ["img/0.png#0#0", "img/0.png#0#1", "img/1.png#1"]
         assert every[0]["group"] == every[1]["group"] == sample[0]["group"]
+        assert [every[i]["item"] for i in range(3)] == [0, 0, 1]
+        assert "item" not in sample[0]
         with pytest.raises(ValueError, match="the text is missing"):
             every[3]
         with pytest.raises(UserError, match="neither 'sample' nor 'all'"):

@@ -160,6 +160,26 @@ def test_frames_refuse(video, keywords, message):
         frames(video, count=2, **keywords)
 
 
+def test_frames_that_cost_too_much_before_the_wanted_one_are_refused():
+    """Frames of an animation build on those before; of a video on those since the last key frame."""
+    moving = animation("GIF", 50 * np.arange(5, dtype=np.uint8)[:, None, None] * np.ones((5, 4, 4), np.uint8))
+    assert frames(moving, count=1, max_frame_pixels=3 * 16).shape == (1, 4, 4, 3)  # the middle one is the third
+    with pytest.raises(ValueError, match="48 pixels of frames to decode, over the limit of 47"):
+        frames(moving, count=1, max_frame_pixels=3 * 16 - 1)
+    video = mp4(20, g="1000")
+    assert len(frames(video, count=1, max_frame_pixels=20 * 32 * 48)) == 1
+    with pytest.raises(ValueError, match="pixels of frames to decode"):
+        frames(video, count=1, max_frame_pixels=8 * 32 * 48)
+
+
+def test_a_gif_that_grows_is_refused():
+    small = animation("GIF", [np.zeros((4, 4), np.uint8), np.ones((4, 4), np.uint8)])
+    at = small.rindex(b"\x2c")  # the last frame: left, top, width, height
+    grown = small[: at + 5] + (9000).to_bytes(2, "little") * 2 + small[at + 9 :]
+    with pytest.raises(ValueError, match="9000 x 9000 pixels, over the limit"):
+        frames(grown, count=2)
+
+
 def test_a_file_without_a_picture_track():
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as container:

@@ -113,6 +113,10 @@ def test_scores_never_exist_whole(monkeypatch):
     assert max(sizes) == (16, 16)
 
 
+def test_a_picture_of_several_captions_is_one_candidate():
+    assert retrieval.distinct(np.array([7, 7, 3, -1, -1, 3, 7])).tolist() == [0, 2, 3, 4]
+
+
 def test_bad_input():
     x = np.ones((3, 2), np.float32)
     with pytest.raises(UserError, match=r"1 of 3 queries have no candidate.*query 2, group 9"):

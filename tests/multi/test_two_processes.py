@@ -167,6 +167,14 @@ def test_broken_records_of_one_stop_both_with_the_same_words(ended):
     assert "replaced" not in first["err"]  # its own are whole
 
 
+def test_other_data_than_before_or_than_the_other_has_stop_both(ended):
+    folder, _ = ended
+    for case, message in (("shrunk", "has 250 records; "), ("uneven", "has 255 records on process 1 and 256 on process 0")):
+        both = said(folder, case)
+        assert [one["status"] for one in both] == [2, 2]
+        assert all(message in one["err"] and not one["ids"] for one in both), both
+
+
 def test_sigterm_to_one_saves_and_ends_both(ended):
     folder, how = ended
     assert [status for status, _ in how] == [143, 143], how

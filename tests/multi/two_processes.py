@@ -46,6 +46,13 @@ class Flaky(sources.Synthetic):
         return super().__getitem__(i)
 
 
+class Uneven(sources.Synthetic):
+    """Drawings of which process 1 holds one less."""
+
+    def __len__(self):
+        return super().__len__() - int(PROCESS)
+
+
 def run(folder: Path, case: str, *words: str) -> None:
     """One command; its exit status is noted, not taken."""
     ids, batches = [], stream.Stream.batches
@@ -68,10 +75,14 @@ def run(folder: Path, case: str, *words: str) -> None:
     (folder / f"{case}.{PROCESS}.json").write_text(json.dumps(said))
 
 
+def synthetic(n: int) -> list[dict]:
+    return [{"source": {"name": "synthetic", "n": n, "size": 40}}]
+
+
 def main(folder: Path) -> None:
     """The cases of two processes, or those of one."""
     rules.SMALL = 256  # toy leaves are split over the processes too
-    sources.SOURCES["flaky"] = Flaky
+    sources.SOURCES |= {"flaky": Flaky, "uneven": Uneven}
     if "JAX_NUM_PROCESSES" not in os.environ:
         run(folder, "one")
         shutil.copytree(folder / "two", folder / "resumed")
@@ -81,9 +92,13 @@ def main(folder: Path) -> None:
         return
     run(folder, "two")
     shutil.move(folder / f"two.{PROCESS}.json", folder / f"first.{PROCESS}.json")
+    run(folder, "two", "--config.steps=8", f"--config.data.sources={synthetic(250)}")
+    shutil.move(folder / f"two.{PROCESS}.json", folder / f"shrunk.{PROCESS}.json")
     run(folder, "two")  # finds its work done
     run(folder, "across", "--config.mesh.fsdp=1", "--config.mesh.model=2", "--config.steps=2", "--config.eval.sets=[]")
     run(folder, "differ", f"--config.optim.lr={'2e-3' if PROCESS == '1' else '1e-3'}")
+    uneven = [{"source": {"name": "uneven", "n": 256, "size": 40}}]
+    run(folder, "uneven", f"--config.data.sources={uneven}", TINY)
     flaky = [{"source": {"name": "flaky", "n": 256, "size": 40}}]
     run(folder, "broken", f"--config.data.sources={flaky}", "--config.data.max_broken=1e-4", TINY)
     cli.main([*COMMON, TINY, f"--workdir={folder / 'stopped'}", "--config.steps=100000", "--config.save_every=100000"])

@@ -25,6 +25,7 @@ def make_gallery(name: str, n: int, noise: float, groups: np.ndarray, shown: int
         images=[rng.integers(0, 256, (32, 32, 3), dtype=np.uint8) for _ in range(n)],
         texts=[f"{CAPTIONS[i % len(CAPTIONS)]} {i}" for i in range(n)],
         groups=groups,
+        distinct=np.arange(n),
         t2i_top=t2i.top[:, :5],
         t2i_rank=t2i.rank,
         i2t_top=i2t.top[:, :5],

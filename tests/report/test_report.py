@@ -156,7 +156,8 @@ def test_matrix_colours():
 
 def test_a_set_without_pairs_and_a_large_matrix(galleries):
     none = np.zeros((0, 5), np.int64)
-    empty = pictures.Gallery("e", [], [], none[:, 0], none, none[:, 0], none, none[:, 0], np.zeros((0, 0)), none[:, 0])
+    one = none[:, 0]
+    empty = pictures.Gallery("e", [], [], one, one, none, one, none, one, np.zeros((0, 0)), one)
     assert "no pairs" in pictures.section(empty)
     large = dataclasses.replace(galleries[0], similarity=np.eye(50), similarity_index=np.arange(50) % 40)
     assert 'class="rows"' in pictures.section(galleries[0])

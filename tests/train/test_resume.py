@@ -5,8 +5,15 @@ import os
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import kill
+import pytest
+from PIL import Image
+
+from mmjax import cli
+
+QUICK = f"--config={Path(__file__).parents[2]}/configs/quickstart.py:debug"
 
 
 def test_three_kills_leave_no_trace():
@@ -39,3 +46,28 @@ def test_sigterm_saves_exits_and_the_same_command_resumes(tmp_path):
     assert f"resuming from step {stopped}" in words
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert max(line["step"] for line in lines) > stopped
+
+
+def test_a_source_that_shrinks_between_runs_is_refused_and_an_old_checkpoint_is_not(tmp_path, capsys):
+    Image.new("RGB", (48, 48), "red").save(tmp_path / "a.png")
+    rows = ["image,text", *(f"a.png,caption {i}" for i in range(40))]
+    table, workdir = tmp_path / "pairs.csv", tmp_path / "run"
+    sources = [{"source": {"name": "synthetic", "n": 64, "size": 48}}, {"source": {"name": "csv", "path": str(table)}}]
+    words = ["train", QUICK, f"--workdir={workdir}", f"--config.data.sources={sources!r}", "--config.eval.sets=[]"]
+    table.write_text("\n".join(rows))
+    cli.main([*words, "--config.steps=2"])
+    table.write_text("\n".join(rows[:-3]))
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        cli.main([*words, "--config.steps=3"])
+    assert stop.value.code == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert f"data.sources[1], csv {table}, has 37 records; {workdir} was trained on 40 of csv" in said
+    assert "bring them back, or give another --workdir" in said
+    # Before sources were noted, checkpoints had none in their meta.
+    meta = workdir / "checkpoints/2/meta/metadata"
+    held = json.loads(meta.read_text())
+    assert held.pop("sources")[0] == {"name": "synthetic", "path": "", "records": 64}
+    meta.write_text(json.dumps(held))
+    cli.main([*words, "--config.steps=3"])
+    assert json.loads((workdir / "results.json").read_text())["step"] == 3

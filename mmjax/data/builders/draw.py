@@ -7,6 +7,7 @@ from typing import Any
 from PIL import Image
 
 from mmjax.core.errors import UserError
+from mmjax.data.svg import png as png_of
 
 # An Iconify icon's box where neither it nor its set says otherwise.
 BOX = {"left": 0, "top": 0, "width": 16, "height": 16}
@@ -19,23 +20,17 @@ class NotDrawn(Exception):
 def draw(svg: str, side: int, square: bool = True) -> bytes:
     """A drawing as png, its longer side `side` pixels; `square` adds white to the shorter one.
 
-    Text is drawn only where it is outlines: without the machine's fonts a drawing comes out the same everywhere.
-
     Raises:
       UserError: resvg-py is missing.
       NotDrawn: resvg cannot read the drawing, or nothing of it is seen on white.
     """
     try:
-        import resvg_py
-    except ImportError:
-        raise UserError("the drawings of this data set are svg: run `pip install resvg-py==0.5.0`") from None
-    # Without dpi a drawing whose size is in inches, points or millimetres has none.
-    size = {"width": side, "height": side, "dpi": 96.0}
-    try:
-        drawn = resvg_py.svg_to_bytes(svg_string=svg, background="white", skip_system_fonts=True, **size)
+        drawn = png_of(svg, side)
+    except UserError:
+        raise
     except ValueError as error:
         raise NotDrawn(str(error)) from None
-    with Image.open(io.BytesIO(bytes(drawn))) as image:
+    with Image.open(io.BytesIO(drawn)) as image:
         if all(low == 255 for low, _ in image.getextrema()):
             raise NotDrawn("nothing is seen on white")
         # Where it rounds up, the longer side comes out a pixel longer than asked for.

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from mmjax.core.errors import UserError, suggest
+from mmjax.core.errors import UserError
 from mmjax.data.sources import columns, files
 from mmjax.data.sources.index import Rows
 from mmjax.data.sources.source import Record, group_of
@@ -52,13 +52,14 @@ class Clip(NamedTuple):
     label: int | None = None
     beside: str | None = None
     group: int | None = None
+    item: int | None = None
 
 
 class Clips:
     """What AudioFolder and VideoFolder share; they say which files are clips (SUFFIXES) and name the FIELD.
 
     A record has FIELD (the file's bytes), id (the path within the folder), text, or texts and group where several are said of
-    one clip, and label where a column of it is named.
+    one clip, and label where a column of it is named; with captions="all" an item, which records of one clip share.
 
     Attributes:
       left_out: clips of the folder that nothing is said of; they are no records. A clip that is spoken of and not there is
@@ -94,7 +95,7 @@ class Clips:
             record["texts"] = [columns.caption(text) for text in clip.texts]
         elif clip.texts:
             record["text"] = columns.caption(clip.texts[0])
-        for field in ("label", "group"):
+        for field in ("label", "group", "item"):
             if getattr(clip, field) is not None:
                 record[field] = getattr(clip, field)
         record[self.FIELD] = self._read(clip.file)
@@ -150,7 +151,7 @@ class Clips:
         if not files.exists(path):  # no file of the folder: one that the user named by its own path
             path = files.need(file, self.NAME)
         if file.endswith((".csv", ".tsv")):
-            return read_table(path, table)
+            return read_table(path, table, self.FIELD)
         try:
             content = files.read(path, self._most)
             if file.endswith(".gz"):
@@ -182,45 +183,35 @@ def read_lines(text: str, file: str) -> Iterator[Said]:
             yield Said(name, said)
 
 
-def read_table(path: str, table: Table) -> Iterator[Said]:
+def read_table(path: str, table: Table, field: str) -> Iterator[Said]:
     """The rows of a csv or tsv file with a line of column names.
+
+    Args:
+      field: the keyword by which the user names the column of files.
 
     Raises:
       UserError: a column is missing, a label is no whole number, or it is no table.
     """
     rows = Rows(path, None, table.encoding, table.quote)
     known = {name.lower(): name for name in reversed(rows.header)}
-    columns_of_files = [known[name] for name in FILES if name in known]
-    columns_of_texts = [known[name] for name in TEXTS if name in known]
-    name = _column(path, rows.header, table.name, columns_of_files[:1], "the clips' files")
-    text, label = table.text, table.label
-    if text is not None or label is None or columns_of_texts:
-        text = _column(path, rows.header, text, columns_of_texts, "the texts")
-    if label is not None:
-        label = _column(path, rows.header, label, [], "the labels")
+    file = table.name or next((known[name] for name in FILES if name in known), None)
+    chosen = columns.choose(path, rows.header, file, table.text, table.label, None, keyword=field, texts=TEXTS)
     for i in range(len(rows)):
-        row = dict(zip(rows.header, rows[i], strict=False))  # a short row misses its last columns
+        row = rows.row(i)
         try:
-            number = None if label is None else int(row.get(label, ""))
-        except ValueError:
-            raise UserError(f"{path}, row {i + 1}: the label {row.get(label, '')[:40]!r} is no whole number") from None
-        yield Said(row.get(name) or f"(row {i + 1} of {path})", None if text is None else row.get(text, ""), number)
-
-
-def _column(path: str, header: Sequence[str], given: str | None, found: Sequence[str], what: str) -> str:
-    if given is not None and given not in header:
-        raise UserError(f"{path} has no column {given!r}; it has: {', '.join(header[:12])}.{suggest(given, header)}")
-    if given is None and len(found) != 1:
-        raise UserError(f"{path}: which column holds {what}? It has: {', '.join(found or header[:12])}. Name it in the source")
-    return given if given is not None else found[0]
+            label = None if chosen.label is None else columns.whole(row.get(chosen.label))
+        except ValueError as error:
+            raise UserError(f"{path}, row {i + 1}: {error}") from None
+        text = None if chosen.text is None else row.get(chosen.text, "")
+        yield Said(row.get(chosen.image) or f"(row {i + 1} of {path})", text, label)
 
 
 def _one_text_each(clips: Iterable[Clip]) -> Iterator[Clip]:
-    for clip in clips:
+    for i, clip in enumerate(clips):
         if len(clip.texts) < 2:
-            yield clip
+            yield clip._replace(item=i)
         else:
-            yield from (clip._replace(id=f"{clip.id}#{k}", texts=(text,)) for k, text in enumerate(clip.texts))
+            yield from (clip._replace(id=f"{clip.id}#{k}", texts=(text,), item=i) for k, text in enumerate(clip.texts))
 
 
 class _Lookup:

@@ -63,12 +63,13 @@ class Karpathy:
     def __getitem__(self, i: int) -> Record:
         if not 0 <= i < len(self):
             raise IndexError(i)
-        image, _, copy = self._images[i]
+        image, number, copy = self._images[i]
         name, texts = image["filename"], [sentence.get("raw") for sentence in image["sentences"]]
         with named(name):
             record = of_one_image(texts, name, copy if self._all else None)
             record["image"] = image_file(self._file(image), self._most)
-        return {**record, "group": group_of(name), "id": f"{name}#{copy}" if self._all and len(texts) > 1 else name}
+        record |= {"group": group_of(name), "id": name}
+        return record | {"id": f"{name}#{copy}" if len(texts) > 1 else name, "item": number} if self._all else record
 
     def _file(self, image: dict[str, Any]) -> str:
         return files.under(self._root, "/".join(part for part in (image.get("filepath"), image["filename"]) if part))

@@ -33,7 +33,16 @@ class Columns(NamedTuple):
         return list(dict.fromkeys(name for name in self if name is not None))
 
 
-def choose(where: str, names: Sequence[str], image: str | None, text: str | None, label: str | None, id: str | None) -> Columns:
+def choose(
+    where: str,
+    names: Sequence[str],
+    image: str | None,
+    text: str | None,
+    label: str | None,
+    id: str | None,
+    keyword: str = "image",
+    texts: Sequence[str] = TEXTS,
+) -> Columns:
     """The columns as the user names them, and where he does not, those that say what they are.
 
     A label is looked for only where there is no text; an id is only read where it is named.
@@ -41,21 +50,23 @@ def choose(where: str, names: Sequence[str], image: str | None, text: str | None
     Args:
       where: the table, for messages.
       names: its columns.
+      keyword: how the source calls `image`; a folder of clips has "audio" or "video" there.
+      texts: names that say that a column is the text.
 
     Raises:
       UserError: a column is not there, or none or several could be meant; it lists what there is.
     """
-    for keyword, given in (("image", image), ("text", text), ("label", label), ("id", id)):
+    for called, given in ((keyword, image), ("text", text), ("label", label), ("id", id)):
         if given is not None and given not in names:
-            raise UserError(f"{where} has no column {given!r} ({keyword}=); it has: {_list(names)}.{suggest(given, names)}")
-    image = image or _one(where, names, "image", IMAGES)
+            raise UserError(f"{where} has no column {given!r} ({called}=); it has: {_list(names)}.{suggest(given, names)}")
+    image = image or (_one(where, names, "image", IMAGES) if keyword == "image" else None)
     if image is None:
         address = next((name for name in names if name.lower() in URLS), None)
         if address is not None:
             raise UserError(f"{where}: {NO_ADDRESSES.format(address)}")
-        mend = "say image='COLUMN' (of a csv the first line names the columns)"
-        raise UserError(f"{where}: which column is the image? It has: {_list(names)}\n{mend}")
-    text = text or _one(where, [name for name in names if name not in (image, label)], "text", TEXTS)
+        mend = f"say {keyword}='COLUMN' (of a csv the first line names the columns)"
+        raise UserError(f"{where}: which column is the {keyword}? It has: {_list(names)}\n{mend}")
+    text = text or _one(where, [name for name in names if name not in (image, label)], "text", texts)
     if text is None and label is None:
         label = _one(where, [name for name in names if name != image], "label", LABELS)
     if text is None and label is None:
@@ -162,6 +173,7 @@ class Cells:
         """The record of row `number`; of several captions the one numbered `copy`, or all as "texts" where it is None.
 
         Its id is the row's, or NAME#NUMBER where no column of ids was named, as names may occur twice; #COPY follows.
+        With `copy` the row's number is the item.
 
         Raises:
           ValueError, OSError: the row makes none. The message names the file.
@@ -176,10 +188,11 @@ class Cells:
             if columns.text is not None:
                 record |= captions(row.get(columns.text), name or record["id"], copy)
             if columns.label is not None:
-                record["label"] = _whole(row.get(columns.label))
+                record["label"] = whole(row.get(columns.label))
             record["image"] = image_bytes(value, self.root, self._most)
-        if copy is not None and copies(row.get(columns.text)) > 1:
-            record["id"] += f"#{copy}"
+        if copy is not None:
+            record["item"] = number
+            record["id"] += f"#{copy}" if copies(row.get(columns.text)) > 1 else ""
         return record
 
     def probe(self, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -234,8 +247,12 @@ def _identity(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _whole(value: Any) -> int:
-    """The label, which a table may write as "3" or, where some are missing, as 3.0."""
+def whole(value: Any) -> int:
+    """The label, which a table may write as "3" or, where some are missing, as 3.0.
+
+    Raises:
+      ValueError: it is no whole number.
+    """
     try:
         number = float(value)
         if number == int(number):

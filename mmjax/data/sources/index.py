@@ -138,6 +138,10 @@ class Rows:
     def __getitem__(self, i: int) -> list[str]:
         return next(csv.reader([self._spans[i].decode(self._encoding)], **self._dialect))
 
+    def row(self, i: int) -> dict[str, str]:
+        """Row i by the names of its columns; a short one misses its last."""
+        return dict(zip(self.header, self[i], strict=False))
+
 
 class _Lines:
     """The decoded lines of a file. `end` is where the last one ended, `start` where its reader's present row begins."""

@@ -1,8 +1,10 @@
 """Random-access sources of records: `len(source)` and `source[i]` are all that the stream asks of them.
 
 A record is a dict: image (encoded bytes, or uint8 (H, W, 3)), text (str), id (str; its index where absent), group (int
-in [0, 2^31); records of equal groups are positives of each other; `group_of` the text where absent) and label (int; -1
-or absent where unknown). Records are shared between epochs and threads: nobody writes into one.
+in [0, 2^31); records of equal groups are positives of each other; `group_of` the text where absent), label (int; -1 or
+absent where unknown) and, where a picture or clip comes once for each of its captions, item (int in [0, 2^31): which one
+it is; records of equal items repeat it, and retrieval counts it once). Records are shared between epochs and threads:
+nobody writes into one.
 
 Sources travel to worker processes by pickle and may be read by several threads at once.
 """

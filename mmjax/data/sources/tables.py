@@ -49,7 +49,7 @@ class Csv:
         self._rows = Rows(path, sep, encoding, quote)
         columns = choose(path, self._rows.header, image, text, label, id)
         self._cells = Cells(columns, files.plain(root or files.parent(path)), max_bytes)
-        self._cells.probe([self._row(i) for i in _some(len(self))])
+        self._cells.probe([self._rows.row(i) for i in _some(len(self))])
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -57,10 +57,7 @@ class Csv:
     def __getitem__(self, i: int) -> Record:
         if not 0 <= i < len(self):
             raise IndexError(i)
-        return self._cells.record(self._row(i), i)
-
-    def _row(self, i: int) -> dict[str, Any]:
-        return dict(zip(self._rows.header, self._rows[i], strict=False))  # a short row misses its last columns
+        return self._cells.record(self._rows.row(i), i)
 
 
 class Json:

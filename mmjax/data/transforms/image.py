@@ -24,15 +24,21 @@ class Decode:
 
     Args:
       max_pixels, max_bytes: a larger picture or field is an error, raised before any pixel is read.
+      draw_seconds: of CPU, that one svg may take.
     """
 
-    def __init__(self, max_pixels: int = LIMITS.pixels, max_bytes: int = LIMITS.bytes):
-        self._max_pixels, self._max_bytes = max_pixels, max_bytes
+    def __init__(
+        self,
+        max_pixels: int = LIMITS.pixels,
+        max_bytes: int = LIMITS.bytes,
+        draw_seconds: float = LIMITS.draw_seconds,
+    ):
+        self._limits = max_pixels, max_bytes, draw_seconds
 
     def __call__(self, record: Record, rng: np.random.Generator | None = None) -> Record:
         if isinstance(record["image"], np.ndarray | Jpeg):
             return record
-        return {**record, "image": opened(record["image"], self._max_pixels, self._max_bytes)}
+        return {**record, "image": opened(record["image"], *self._limits)}
 
 
 class Resize:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Int, UInt8
-from PIL import Image, ImageSequence
+from PIL import Image
 
 from mmjax.core import registry
 from mmjax.core.errors import UserError
@@ -35,6 +35,7 @@ class Frames:
       random: training: any frame of a segment, any place of the strided clip; else the middle ones.
       transforms: list of {"name": ..., **keywords}, applied to each frame with the same random numbers.
       max_pixels, max_bytes, max_seconds: a larger frame, a larger file, a longer video is an error, raised before decoding.
+      max_frame_pixels: an error, where those that are wanted cannot be had without decoding more, in all frames together.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Frames:
         max_pixels: int = LIMITS.pixels,
         max_bytes: int = LIMITS.bytes,
         max_seconds: float = LIMITS.seconds,
+        max_frame_pixels: int = LIMITS.frame_pixels,
     ):
         if count < 1 or (stride is not None and stride < 1):
             raise UserError(f"frames: count {count} and stride {stride} have to be at least 1")
@@ -54,7 +56,7 @@ class Frames:
             registry.check(table, spec, f"frames.transforms[{i}]")
         self._transforms = [registry.build(table, spec) for spec in transforms]
         self._count, self._stride, self._random = count, stride, random
-        self._limits = LIMITS._replace(pixels=max_pixels, bytes=max_bytes, seconds=max_seconds)
+        self._limits = Limits(max_pixels, max_bytes, max_seconds, max_frame_pixels)
 
     def __call__(self, record: Record, rng: np.random.Generator) -> Record:
         with _open(record["video"], self._limits) as video:
@@ -141,7 +143,7 @@ class _Animation(_Reader):
     """An animated gif, webp or png, by Pillow: frames on a white ground."""
 
     def __init__(self, file: Any, limits: Limits):
-        self._file = file
+        self._file, self._limits = file, limits
         try:
             self._picture = Image.open(file)
             width, height = self._picture.size
@@ -160,14 +162,17 @@ class _Animation(_Reader):
         return getattr(self._picture, "n_frames", 1)
 
     def read(self, numbers: Sequence[int]) -> Iterator[tuple[int, Picture]]:
-        for n, frame in enumerate(ImageSequence.Iterator(self._picture)):
+        width, height = self._picture.size
+        _check_work(width * height * (numbers[-1] + 1), self._limits)  # each is drawn over the one before
+        for n in range(numbers[-1] + 1):
+            self._picture.seek(n)
+            _check_size(*self._picture.size, self._limits)  # a gif's later frames may make it larger
+            self._picture.load()
             if n in numbers:
-                layer = frame.convert("RGBA")
+                layer = self._picture.convert("RGBA")
                 ground = Image.new("RGBA", layer.size, "white")
                 ground.alpha_composite(layer)
                 yield n, np.asarray(ground.convert("RGB"))
-            if n == numbers[-1]:
-                return
 
 
 class _Video(_Reader):
@@ -178,7 +183,7 @@ class _Video(_Reader):
             import av
         except ImportError:
             raise UserError("video needs PyAV: run `pip install 'mmjax[video]'`") from None
-        self._file, self._limits = file, limits
+        self._file, self._limits, self._work = file, limits, 0
         try:
             self._container = av.open(file)
             if not self._container.streams.video:
@@ -225,13 +230,20 @@ class _Video(_Reader):
             if last is None or key > reached:  # a frame to start from lies between: skip what is before it
                 start = self._keys[max(key, 0)] if self._keys else self._times[0]
                 self._container.seek(start, stream=self._stream)
-                decoded, last = self._container.decode(self._stream), None
+                decoded, last = self._decoded(), None
             if last is None or last.pts < time:
                 last = next((frame for frame in decoded if frame.pts is not None and frame.pts >= time), last)
             if last is None:
                 raise ValueError(f"frame {n} of {len(self)} cannot be decoded")
             reached = key
             yield n, self._picture(last)
+
+    def _decoded(self) -> Iterator[Any]:
+        """The frames from here on. One may have thousands before it that have to be decoded first."""
+        for frame in self._container.decode(self._stream):
+            self._work += frame.width * frame.height
+            _check_work(self._work, self._limits)
+            yield frame
 
     def _picture(self, frame: Any) -> Picture:
         _check_size(frame.width, frame.height, self._limits)
@@ -242,3 +254,8 @@ class _Video(_Reader):
 def _check_size(width: int, height: int, limits: Limits) -> None:
     if width * height > limits.pixels:
         raise ValueError(f"{width} x {height} pixels, over the limit of {limits.pixels}")
+
+
+def _check_work(pixels: int, limits: Limits) -> None:
+    if pixels > limits.frame_pixels:
+        raise ValueError(f"{pixels} pixels of frames to decode, over the limit of {limits.frame_pixels}")
