@@ -4,6 +4,7 @@ mmjax train    --config=FILE.py[:arg] --workdir=DIR [--config.a.b=value ...]
 mmjax evaluate --checkpoint=DIR [--config.a.b=value ...]
 mmjax check    --config=FILE.py[:arg] [--devices=N] [--sheet=FILE.png] [--config.a.b=value ...]
 mmjax data     list | get NAME | make SRC --out=DIR | check SRC | show SRC
+mmjax convert  --from=DIR_OR_FILE --to=DIR --format=mmjax|hf|open_clip|npz [--like=NAME]
 """
 
 import argparse
@@ -15,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmjax import cli_data
+from mmjax import cli_convert, cli_data
 from mmjax.core.config import load, plain
 from mmjax.core.errors import UserError
 
@@ -131,6 +132,7 @@ def _parser() -> argparse.ArgumentParser:
 
     verb = verbs.add_parser("data", parents=[common], help="Shipped data sets; your own made into shards, checked, shown.")
     cli_data.add_parsers(verb, common)
+    cli_convert.add_parsers(verbs, common)
     return parser
 
 

@@ -34,6 +34,7 @@ class ViT(nnx.Module):
       pre_norm: a LayerNorm before the blocks.
       patch_bias: whether the patch embedding has a bias.
       norm_eps: of every LayerNorm.
+      layer_scale: see layers.block.Block (DINOv2).
       dropout: see layers.block.Block.
       patch_dropout: rate of patches left out in training.
       attention: "plain" or "fused".
@@ -61,6 +62,7 @@ class ViT(nnx.Module):
         pre_norm: bool = False,
         patch_bias: bool = True,
         norm_eps: float = 1e-6,
+        layer_scale: bool = False,
         dropout: float = 0.0,
         patch_dropout: float = 0.0,
         attention: str = "plain",
@@ -92,7 +94,9 @@ class ViT(nnx.Module):
         self.positions = normal(self.grid**2 + class_token, width) if positions == "learned" else None
         self.ln_pre = LayerNorm(width, eps=norm_eps, dtype=dtype) if pre_norm else None
         shared = {"act": act, "norm_eps": norm_eps, "attention": attention, "dtype": dtype, "rngs": rngs}
-        self.stack = Stack(depth, width, heads, mlp, dropout=dropout, init=init, remat=remat, **shared)
+        self.stack = Stack(
+            depth, width, heads, mlp, layer_scale=layer_scale, dropout=dropout, init=init, remat=remat, **shared
+        )
         self.ln_post = LayerNorm(width, eps=norm_eps, dtype=dtype)
         self.map = pooling.MapPool(width, heads, mlp, **shared) if pool == "map" else None
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from mmjax.core import registry
 from mmjax.losses import CONTRASTIVE
 from mmjax.losses.contrastive import positive_ranks
-from mmjax.tasks.normalise import constants, normalise
+from mmjax.tasks.normalise import Pixels, constants, normalise
 from mmjax.tasks.task import Rows, Task, Terms
 
 
@@ -21,12 +21,12 @@ class Contrastive(Task):
 
     Args:
       loss: a row of losses.CONTRASTIVE, e.g. {"name": "softmax"}.
-      pixels: named constants of `normalise`: "openai", "imagenet" or "siglip".
+      pixels: constants of `normalise`: "openai", "imagenet" or "siglip", or {"mean": [...], "std": [...]}.
     """
 
     weights = {"contrastive": 1.0}
 
-    def __init__(self, loss: dict, pixels: str = "siglip"):
+    def __init__(self, loss: dict, pixels: Pixels = "siglip"):
         registry.check(CONTRASTIVE, loss, "task.loss", filled=5)
         constants(pixels)  # an unknown name is an error now, not in the first step
         self._loss, self._pixels = loss, pixels

@@ -1,0 +1,67 @@
+"""The verb `convert` of the command line: weights in and out.
+
+mmjax convert --from=DIR_OR_FILE --to=DIR --format=mmjax|hf|open_clip|npz [--like=NAME]
+"""
+
+import argparse
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from mmjax.core.errors import UserError
+
+
+def add_parsers(verbs: Any, common: argparse.ArgumentParser) -> None:
+    """Adds the verb; it sets `run`."""
+    verb = verbs.add_parser("convert", parents=[common], help=convert.__doc__)
+    verb.add_argument("--from", dest="source", required=True, help="a folder or file of weights, or a checkpoint of mmjax")
+    verb.add_argument("--to", required=True, help="a folder that is not there yet")
+    verb.add_argument("--format", required=True, help="mmjax, hf (Hugging Face), open_clip or npz (big_vision)")
+    verb.add_argument("--like", help="a published name, for what neither a config nor shapes tell (heads, activation)")
+    verb.set_defaults(run=convert)
+
+
+def convert(args: argparse.Namespace) -> None:
+    """Translates weights, with their preprocessing and tokenizer, from one project's files to another's."""
+    from mmjax.convert import save
+
+    if args.format not in save.FORMATS:
+        raise UserError(f"--format={args.format}: choose one of: {', '.join(save.FORMATS)}")
+    if save.is_checkpoint(args.source):
+        if args.format == "mmjax":
+            raise UserError(f"--from={args.source} is a checkpoint of mmjax already")
+        family, count = save.foreign_folder(args.source, args.to, args.format)
+        print(f"{family.name}: {count} tensors, {args.format}: {args.to}")
+        return
+    if args.format == "mmjax":
+        _read(args, args.to)
+        print(f"checkpoint: {args.to}")
+        return
+    parent = Path(args.to).expanduser().absolute().parent
+    parent.mkdir(parents=True, exist_ok=True)
+    between = tempfile.mkdtemp(prefix=".convert.", dir=parent)
+    try:
+        _read(args, f"{between}/mmjax")
+        family, count = save.foreign_folder(f"{between}/mmjax", args.to, args.format)
+    finally:
+        shutil.rmtree(between, ignore_errors=True)
+    print(f"{family.name}: {count} tensors, {args.format}: {args.to}")
+
+
+def _read(args: argparse.Namespace, to: str) -> None:
+    from mmjax.convert import save
+    from mmjax.convert.recognise import recognise
+
+    found = recognise(args.source, args.like)
+    counts = save.summary(found)
+    print(f"{args.source}: {found.family.name} with the names of {found.family.format}")
+    for name, entry in found.entries.items():
+        layer = "" if entry.layer is None else f" [{entry.layer}]"
+        print(f"  {name} -> {' + '.join(entry.own)}{layer}" + ("" if entry.row.how == "same" else f"  ({entry.row.how})"))
+    for name, why in found.dropped.items():
+        print(f"  {name} left out: {why}")
+    print(f"{counts['tensors']} tensors -> {counts['leaves']} leaves, {counts['parameters']:,} parameters")
+    meta = save.mmjax_folder(found, to, args.source)
+    print(f"stored as {', '.join(meta['converted']['dtypes'])}; preprocessing: {found.preprocessing.transforms}, pixels "
+          f"{found.preprocessing.pixels}; tokenizer: {'yes' if meta['tokenizer'] else 'none, texts need one'}")  # fmt: skip
