@@ -164,7 +164,11 @@ def _tensors(
 ) -> dict[str, Tensor]:
     result = {}
     for name, (kept, offset, shape, stride) in _dict(found, path).items():
-        last = offset + sum((side - 1) * step for side, step in zip(shape, stride, strict=True)) if math.prod(shape) else offset - 1
+        last = (
+            offset + sum((side - 1) * step for side, step in zip(shape, stride, strict=True))
+            if math.prod(shape)
+            else offset - 1
+        )
         if min((*shape, *stride, offset), default=0) < 0 or last >= there(kept):
             raise UserError(f"{path}: {name} {shape} reaches beyond its storage of {there(kept):,} numbers: cut off or forged")
 

@@ -54,7 +54,9 @@ def read(folder: Path | None, family: Family, model: Spec, config: Mapping[str, 
     return Preprocessing(transforms, pixels, tokenizer)
 
 
-def _pictures(folder: Path | None, family: Family, image: Spec, config: Mapping[str, Any]) -> tuple[Spec, dict[str, list[float]]]:
+def _pictures(
+    folder: Path | None, family: Family, image: Spec, config: Mapping[str, Any]
+) -> tuple[Spec, dict[str, list[float]]]:
     resize = {"name": "resize", "size": image.get("size", 224), **family.resize}
     if resize.get("crop", 0) > resize["size"] or image.get("size", 224) != 224:  # published for 224 alone
         resize = {key: value for key, value in resize.items() if key != "crop"} | {"size": image["size"]}
@@ -86,10 +88,18 @@ def _hugging_face(found: Mapping[str, Any], file: Path, size: int, resize: Spec,
         "std": list(found.get("image_std", pixels["std"])),
     }
     given = found.get("size", {"height": size, "width": size})
-    crop = _side(found["crop_size"], file) if found.get("do_center_crop", "crop_size" in found) and "crop_size" in found else None
+    crop = (
+        _side(found["crop_size"], file) if found.get("do_center_crop", "crop_size" in found) and "crop_size" in found else None
+    )
     filters = {} if FILTERS[filter] == "bicubic" else {"filter": FILTERS[filter]}
     # Files from before sizes were dicts hold a number: the shorter side where a crop follows, both sides otherwise.
-    shortest = given if isinstance(given, int) and crop is not None else given.get("shortest_edge") if isinstance(given, dict) else None
+    shortest = (
+        given
+        if isinstance(given, int) and crop is not None
+        else given.get("shortest_edge")
+        if isinstance(given, dict)
+        else None
+    )
     if shortest is not None:
         result = {"name": "resize", "size": shortest, "mode": "shortest", "centre": "floor"}
         result |= {"crop": crop} if crop not in (None, shortest) else {}
@@ -128,7 +138,9 @@ def _side(size: Any, file: Path) -> int:
     raise UserError(f"{file}: size {size} is not understood")
 
 
-def write(folder: Path, format: str, config: Mapping[str, Any], transforms: list[Spec], pixels: Any, tokenizer: str | None) -> None:
+def write(
+    folder: Path, format: str, config: Mapping[str, Any], transforms: list[Spec], pixels: Any, tokenizer: str | None
+) -> None:
     """Writes preprocessor_config.json and tokenizer.json (hf), or adds preprocess_cfg to `config` and writes tokenizer.json."""
     from mmjax.convert import tokenizer as tokenizers
 
@@ -147,7 +159,12 @@ def open_clip_of(transforms: list[Spec], pixels: Mapping[str, Any]) -> dict[str,
     return found | {"resize_mode": resize.get("mode", "squash")}
 
 
-PROCESSORS = {"clip": "CLIPImageProcessor", "siglip": "SiglipImageProcessor", "vit": "ViTImageProcessor", "dinov2": "BitImageProcessor"}
+PROCESSORS = {
+    "clip": "CLIPImageProcessor",
+    "siglip": "SiglipImageProcessor",
+    "vit": "ViTImageProcessor",
+    "dinov2": "BitImageProcessor",
+}
 
 
 def _hugging_face_of(resize: Spec, pixels: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
@@ -161,5 +178,5 @@ def _hugging_face_of(resize: Spec, pixels: Mapping[str, Any], config: Mapping[st
     else:
         raise UserError(f"resize mode {mode!r} cannot be said in preprocessor_config.json: use 'shortest' or 'squash'")
     numbers = {"resample": NUMBERS[resize.get("filter", "bicubic")], "rescale_factor": 1 / 255}
-    flags = {key: True for key in ("do_resize", "do_rescale", "do_normalize", "do_convert_rgb")}
+    flags = dict.fromkeys(("do_resize", "do_rescale", "do_normalize", "do_convert_rgb"), True)
     return {**found, **flags, **numbers, "image_mean": list(pixels["mean"]), "image_std": list(pixels["std"])}

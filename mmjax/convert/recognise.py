@@ -116,9 +116,13 @@ def _settings(
         return config
     if like is not None and like not in family.likes:
         names = ", ".join(family.likes) or "none is needed"
-        raise UserError(f"--like={like}: no published {family.name}; {family.format} has: {names}.{suggest(like, family.likes)}")
+        raise UserError(
+            f"--like={like}: no published {family.name}; {family.format} has: {names}.{suggest(like, family.likes)}"
+        )
     settings = family.infer(found, family.likes[like] if like else {})
     if settings is None:
         names = ", ".join(family.likes)
-        raise UserError(f"{path}: a {family.name} without a config: heads and activation are not in its shapes: say --like={names}")
+        raise UserError(
+            f"{path}: a {family.name} without a config: heads and activation are not in its shapes: say --like={names}"
+        )
     return settings

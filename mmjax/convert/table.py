@@ -176,7 +176,9 @@ def read(entries: Mapping[str, Entry], found: Mapping[str, Tensor], own: Mapping
     for path, parts in leaves.items():
         dtypes = {found[name].dtype for name, _, _ in parts}
         if len(dtypes) > 1:
-            raise UserError(f"{where}: the layers of {path} are stored in {', '.join(sorted(map(str, dtypes)))}: store one dtype")
+            raise UserError(
+                f"{where}: the layers of {path} are stored in {', '.join(sorted(map(str, dtypes)))}: store one dtype"
+            )
         for name, entry, part in parts:
             shape = _shape(found[name].shape, entry)[part]
             want = tuple(own[path].shape[1:] if entry.layer is not None else own[path].shape)
@@ -184,7 +186,9 @@ def read(entries: Mapping[str, Entry], found: Mapping[str, Tensor], own: Mapping
                 wrong.append(f"{name} {found[name].shape} gives {shape}, and {path} is {want}")
         result[path] = _leaf([(found[name], entry, part) for name, entry, part in parts], tuple(own[path].shape))
     if wrong:
-        raise UserError(f"{where}: another shape than its config says: {'; '.join(wrong[:3])}{' ...' if len(wrong) > 3 else ''}")
+        raise UserError(
+            f"{where}: another shape than its config says: {'; '.join(wrong[:3])}{' ...' if len(wrong) > 3 else ''}"
+        )
     return result
 
 
@@ -192,7 +196,9 @@ def write(entries: Mapping[str, Entry], leaves: Mapping[str, Any]) -> dict[str, 
     """Foreign tensors of our leaves (arrays by path), each contiguous."""
 
     def one(entry: Entry) -> np.ndarray:
-        parts = [np.asarray(leaves[path]) if entry.layer is None else np.asarray(leaves[path])[entry.layer] for path in entry.own]
+        parts = [
+            np.asarray(leaves[path]) if entry.layer is None else np.asarray(leaves[path])[entry.layer] for path in entry.own
+        ]
         return np.ascontiguousarray(TRANSFORMS[entry.row.how][1](parts, entry.row.heads))
 
     # ascontiguousarray makes a vector of a scalar.
@@ -251,7 +257,11 @@ def _regex(pattern: str) -> re.Pattern[str]:
         seen.add(name)
         return f"(?P={name})" if again else rf"(?P<{name}>\d+)"
 
-    return re.compile("".join(group(m) if (m := re.fullmatch(r"\{(\w+)\}", part)) else re.escape(part) for part in re.split(r"(\{\w+\})", pattern)))
+    return re.compile(
+        "".join(
+            group(m) if (m := re.fullmatch(r"\{(\w+)\}", part)) else re.escape(part) for part in re.split(r"(\{\w+\})", pattern)
+        )
+    )
 
 
 def _some(names: Sequence[str]) -> str:

@@ -46,7 +46,11 @@ def write(folder: Path, kind: str | None, tokenizer: str, words: Spec) -> None:
 
     tokens = Tokenizer.from_str(tokenizer)
     (folder / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
-    names = {"bos_token": words.get("bos"), "eos_token": words.get("eos"), "pad_token": tokens.id_to_token(words.get("pad_id", 0))}
+    names = {
+        "bos_token": words.get("bos"),
+        "eos_token": words.get("eos"),
+        "pad_token": tokens.id_to_token(words.get("pad_id", 0)),
+    }
     config = {"tokenizer_class": CLASSES.get(kind, "PreTrainedTokenizerFast"), "model_max_length": words["length"]}
     config |= {key: name for key, name in names.items() if name is not None}
     if kind == "bert":

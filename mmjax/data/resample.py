@@ -21,9 +21,7 @@ SUPPORT = 2  # of the cubic, in pixels of the coarser grid
 FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
-def resample(
-    picture: Picture, box: Box, height: int, width: int, exact: bool = True, filter: str = "bicubic"
-) -> Picture:
+def resample(picture: Picture, box: Box, height: int, width: int, exact: bool = True, filter: str = "bicubic") -> Picture:
     """The part `box` of the picture at height x width pixels. As in Pillow, the filter also sees what is around the box.
 
     Args:

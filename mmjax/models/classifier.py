@@ -46,9 +46,7 @@ class Classifier(nnx.Module):
         self.encoder = build_encoder(encoder, dtype, remat, rngs)
         self.head = None if classes is None else nnx.Linear(self.encoder.width, classes, dtype=jnp.dtype(dtype), rngs=rngs)
 
-    def embed(
-        self, x: Shaped[Array, "B ..."], key: jax.Array | None = None
-    ) -> tuple[Float[Array, "B D"], dict[str, Any]]:
+    def embed(self, x: Shaped[Array, "B ..."], key: jax.Array | None = None) -> tuple[Float[Array, "B D"], dict[str, Any]]:
         """Vectors of length 1 in float32 at least, and the tapped intermediates. A key means training."""
         with frame() as out:
             z = wide(self.encoder(x, key))

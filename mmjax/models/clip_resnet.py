@@ -89,10 +89,13 @@ class CLIPResNet(nnx.Module):
         x = self.tokens(images, key)
         x = jnp.concatenate([x.mean(1, keepdims=True), x], axis=1)
         if x.shape[1] != self.positions.shape[0]:
-            raise UserError(f"pictures of {images.shape[1]} x {images.shape[2]} pixels, and the pool's positions are for {self.size}")
+            raise UserError(
+                f"pictures of {images.shape[1]} x {images.shape[2]} pixels, and the pool's positions are for {self.size}"
+            )
         x = x + self.positions[...].astype(x.dtype)
         q, k, v = (
-            part(y).reshape(*y.shape[:2], self.heads, -1) for part, y in ((self.query, x[:, :1]), (self.key, x), (self.value, x))
+            part(y).reshape(*y.shape[:2], self.heads, -1)
+            for part, y in ((self.query, x[:, :1]), (self.key, x), (self.value, x))
         )
         wide = jnp.promote_types(q.dtype, jnp.float32)
         logits = jnp.einsum("btnh,bsnh->bnts", q, k, preferred_element_type=wide) * q.shape[-1] ** -0.5

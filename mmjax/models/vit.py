@@ -94,9 +94,7 @@ class ViT(nnx.Module):
         self.positions = normal(self.grid**2 + class_token, width) if positions == "learned" else None
         self.ln_pre = LayerNorm(width, eps=norm_eps, dtype=dtype) if pre_norm else None
         shared = {"act": act, "norm_eps": norm_eps, "attention": attention, "dtype": dtype, "rngs": rngs}
-        self.stack = Stack(
-            depth, width, heads, mlp, layer_scale=layer_scale, dropout=dropout, init=init, remat=remat, **shared
-        )
+        self.stack = Stack(depth, width, heads, mlp, layer_scale=layer_scale, dropout=dropout, init=init, remat=remat, **shared)
         self.ln_post = LayerNorm(width, eps=norm_eps, dtype=dtype)
         self.map = pooling.MapPool(width, heads, mlp, **shared) if pool == "map" else None
 

@@ -96,7 +96,9 @@ def finished(run: Run) -> dict[str, Any] | None:
     return results if results.get("step") == run.config["steps"] else None
 
 
-def train(run: Run, evaluate: Evaluate, meta: Mapping[str, Any], show: bool = True) -> dict[str, Any]:
+def train(
+    run: Run, evaluate: Evaluate, meta: Mapping[str, Any], show: bool = True, init: Callable[[dict], dict] | None = None
+) -> dict[str, Any]:
     """Trains to the last step, or resumes there.
 
     Args:
@@ -104,6 +106,7 @@ def train(run: Run, evaluate: Evaluate, meta: Mapping[str, Any], show: bool = Tr
       evaluate: called at `config.eval.every` and at the end.
       meta: what travels in each checkpoint beside the state (tokenizer, preprocessing).
       show: whether to print progress.
+      init: gives a new run's {"params", "stats"} for the fresh ones; see Plan.make.
 
     Returns:
       results.json's content.
@@ -112,13 +115,13 @@ def train(run: Run, evaluate: Evaluate, meta: Mapping[str, Any], show: bool = Tr
       Interrupted: after SIGTERM, once the checkpoint is complete.
       UserError: the loss is not finite, or too many records are broken.
     """
-    return _Loop(run, evaluate, meta, show).run()
+    return _Loop(run, evaluate, meta, show, init).run()
 
 
 class _Loop:
-    def __init__(self, run: Run, evaluate: Evaluate, meta: Mapping[str, Any], show: bool):
+    def __init__(self, run: Run, evaluate: Evaluate, meta: Mapping[str, Any], show: bool, init: Callable | None):
         self.config, self.plan, self.stream = run.config, run.plan, run.stream
-        self.workdir, self.evaluate = run.workdir, evaluate
+        self.workdir, self.evaluate, self.init = run.workdir, evaluate, init
         self.meta = dict(meta) | {"config": run.config, "seed": run.config["seed"], "versions": versions()}
         self.main = jax.process_index() == 0
         self.store = store.Store(run.workdir, keep=run.config["keep"])
@@ -151,7 +154,7 @@ class _Loop:
         """The state to go on from, and its step."""
         latest, total = self.store.latest(), self.config["steps"]
         if latest is None:
-            return self.plan.make(), 0
+            return self.plan.make(self.init), 0
         if latest > total:
             raise UserError(
                 f"{self.workdir} is trained to step {latest}, past steps {total}: set --config.steps, or another --workdir"

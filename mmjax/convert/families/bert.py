@@ -115,5 +115,9 @@ ROBERTA = Family(
     name="RoBERTa", kinds=("roberta",), prefixes=("", "roberta."), config=config_of("roberta", "RobertaModel"), **SHARED
 )
 XLMR = Family(
-    name="XLM-R", kinds=("xlm-roberta",), prefixes=("", "roberta."), config=config_of("xlm-roberta", "XLMRobertaModel"), **SHARED
+    name="XLM-R",
+    kinds=("xlm-roberta",),
+    prefixes=("", "roberta."),
+    config=config_of("xlm-roberta", "XLMRobertaModel"),
+    **SHARED,
 )

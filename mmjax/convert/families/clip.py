@@ -32,7 +32,10 @@ def text_spec(common: Spec, vocab: int, length: int, eos: int) -> Spec:
 
 def hf_model(config: Config) -> Spec:
     """From config.json."""
-    text, vision = TEXT_DEFAULTS | dict(config.get("text_config") or {}), VISION_DEFAULTS | dict(config.get("vision_config") or {})
+    text, vision = (
+        TEXT_DEFAULTS | dict(config.get("text_config") or {}),
+        VISION_DEFAULTS | dict(config.get("vision_config") or {}),
+    )
     # Files from before transformers 4.31 say 2, and mean the vocabulary's last token: the text is read at the largest id.
     eos = text.get("eos_token_id", 49407)
     eos = text["vocab_size"] - 1 if eos in (None, 2) else eos

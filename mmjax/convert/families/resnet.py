@@ -16,10 +16,17 @@ COUNTER = {r".*\.num_batches_tracked": "a counter that nothing reads"}
 def hf_model(config: Config) -> Spec:
     """From config.json."""
     config = {
-        **{"depths": [3, 4, 6, 3], "hidden_sizes": [256, 512, 1024, 2048], "embedding_size": 64, "layer_type": "bottleneck"},
+        "depths": [3, 4, 6, 3],
+        "hidden_sizes": [256, 512, 1024, 2048],
+        "embedding_size": 64,
+        "layer_type": "bottleneck",
         **config,
     }
-    if config.get("downsample_in_first_stage") or config.get("downsample_in_bottleneck") or config.get("hidden_act", "relu") != "relu":
+    if (
+        config.get("downsample_in_first_stage")
+        or config.get("downsample_in_bottleneck")
+        or config.get("hidden_act", "relu") != "relu"
+    ):
         raise UserError("config.json: a stride in the first stage or the first convolution, or another activation than relu")
     encoder = {
         "name": "resnet",
@@ -36,8 +43,15 @@ def hf_config(model: Spec) -> dict[str, Any] | None:
     if model["name"] != "classifier" or model["encoder"]["name"] != "resnet":
         return None
     part = model["encoder"]
-    numbers = {"depths": list(part.get("stages", (3, 4, 6, 3))), "hidden_sizes": list(part.get("widths", (256, 512, 1024, 2048)))}
-    numbers |= {"embedding_size": part.get("stem_width", 64), "layer_type": part.get("block", "bottleneck"), "hidden_act": "relu"}
+    numbers = {
+        "depths": list(part.get("stages", (3, 4, 6, 3))),
+        "hidden_sizes": list(part.get("widths", (256, 512, 1024, 2048))),
+    }
+    numbers |= {
+        "embedding_size": part.get("stem_width", 64),
+        "layer_type": part.get("block", "bottleneck"),
+        "hidden_act": "relu",
+    }
     return {"model_type": "resnet", **numbers, **head_config(model, "ResNetModel", "ResNetForImageClassification")}
 
 
@@ -101,7 +115,10 @@ def clip_table(model: Spec) -> Sequence[Row]:
         rows += conv(f"{layer}.downsample.0", f"{layer}.downsample.1", f"{own}/shortcut")
     attention = {"q_proj": "query", "k_proj": "key", "v_proj": "value"}
     rows += [row for theirs, ours in attention.items() for row in linear(f"{pool}.{theirs}", f"{clip.IMAGE}/{ours}")]
-    rows += [Row(f"{pool}.positional_embedding", f"{clip.IMAGE}/positions"), *linear(f"{pool}.c_proj", "params/image_projection")]
+    rows += [
+        Row(f"{pool}.positional_embedding", f"{clip.IMAGE}/positions"),
+        *linear(f"{pool}.c_proj", "params/image_projection"),
+    ]
     return [*rows, *clip.open_clip_text()]
 
 

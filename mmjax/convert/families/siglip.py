@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mmjax.convert.family import Config, Family, Spec, tower, tower_config
 from mmjax.convert.families.clip import IMAGE, TEXT, hf_blocks
+from mmjax.convert.family import Config, Family, Spec, tower, tower_config
 from mmjax.convert.table import Row, Tensor, linear, norm
 from mmjax.core.errors import UserError
 
@@ -34,7 +34,10 @@ def spec(image: Spec, text: Spec, dim: int) -> Spec:
 
 def hf_model(config: Config) -> Spec:
     """From config.json."""
-    text, vision = TEXT_DEFAULTS | dict(config.get("text_config") or {}), VISION_DEFAULTS | dict(config.get("vision_config") or {})
+    text, vision = (
+        TEXT_DEFAULTS | dict(config.get("text_config") or {}),
+        VISION_DEFAULTS | dict(config.get("vision_config") or {}),
+    )
     dim = text.get("projection_size") or text["hidden_size"]
     if dim != vision["hidden_size"]:
         raise UserError(f"config.json: text projection_size {dim} is not vision hidden_size {vision['hidden_size']}")
@@ -146,11 +149,19 @@ def _npz_attention(foreign: str, own: str, heads: int) -> list[Row]:
     for part in ("query", "key", "value"):
         rows.append(Row(f"{foreign}/{part}/kernel", f"{own}/{part}/kernel", "heads_in", heads))
         rows.append(Row(f"{foreign}/{part}/bias", f"{own}/{part}/bias", "heads_in", heads))
-    return [*rows, Row(f"{foreign}/out/kernel", f"{own}/out/kernel", "heads_out", heads), Row(f"{foreign}/out/bias", f"{own}/out/bias")]
+    return [
+        *rows,
+        Row(f"{foreign}/out/kernel", f"{own}/out/kernel", "heads_out", heads),
+        Row(f"{foreign}/out/bias", f"{own}/out/bias"),
+    ]
 
 
 def _npz_mlp(foreign: str, own: str) -> list[Row]:
-    return [row for i, part in enumerate(("fc1", "fc2")) for row in _plain(f"{foreign}/Dense_{i}", f"{own}/{part}", ("kernel", "bias"))]
+    return [
+        row
+        for i, part in enumerate(("fc1", "fc2"))
+        for row in _plain(f"{foreign}/Dense_{i}", f"{own}/{part}", ("kernel", "bias"))
+    ]
 
 
 def _npz_blocks(foreign: str, own: str, heads: int) -> list[Row]:
