@@ -38,9 +38,7 @@ def add_parsers(verb: argparse.ArgumentParser, common: argparse.ArgumentParser) 
 
     verb = what.add_parser("classify", parents=[common, shared], help=classify.__doc__)
     verb.add_argument("--images", required=True, help="a file, a folder or a glob")
-    verb.add_argument(
-        "--labels", help="a file of lines, or names with commas; of a classifier the names of its classes in order"
-    )
+    verb.add_argument("--labels", help="a file of lines, or names with commas; of a classifier its classes in order")
     verb.add_argument("--template", action="append", help="a sentence with {} for the label; may be given several times")
     verb.add_argument("--out", default="classified.png", help="the contact sheet")
     verb.set_defaults(run=classify)

@@ -37,8 +37,8 @@ class Init:
       lines: what was mapped, to be printed.
 
     Raises:
-      UserError: a source that cannot be read, a rule that covers nothing, a parameter unfilled or unused that no rule allows, or
-        one of another shape.
+      UserError: a source that cannot be read, a rule that covers nothing, a parameter that is unfilled or unused and that no
+        rule allows, or one of another shape.
     """
 
     def __init__(self, spec: Any, abstract: Mapping[str, Any]):

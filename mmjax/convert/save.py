@@ -118,7 +118,7 @@ def run_config(model: Spec, found: preprocess.Preprocessing) -> dict[str, Any]:
 
 
 def load(checkpoint: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """(meta, leaves by path) of an mmjax checkpoint on this host, in the dtypes stored; the averaged ones where eval says so."""
+    """(meta, leaves by path) of a checkpoint, on this host in the dtypes stored; the averaged ones where eval says so."""
     folder = store.find(checkpoint)
     meta = store.meta(folder)
     wanted = "ema" if meta["config"]["eval"]["params"] == "ema" else "params"

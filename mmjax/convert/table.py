@@ -257,11 +257,8 @@ def _regex(pattern: str) -> re.Pattern[str]:
         seen.add(name)
         return f"(?P={name})" if again else rf"(?P<{name}>\d+)"
 
-    return re.compile(
-        "".join(
-            group(m) if (m := re.fullmatch(r"\{(\w+)\}", part)) else re.escape(part) for part in re.split(r"(\{\w+\})", pattern)
-        )
-    )
+    parts = re.split(r"(\{\w+\})", pattern)
+    return re.compile("".join(group(found) if (found := re.fullmatch(r"\{(\w+)\}", x)) else re.escape(x) for x in parts))
 
 
 def _some(names: Sequence[str]) -> str:

@@ -25,9 +25,7 @@ def read(folder: Path, text: Spec, words: Spec) -> tuple[str, Spec] | None:
     words, vocab = dict(words), text["vocab"]
     top = max(tokens.get_vocab(with_added_tokens=True).values(), default=0)
     if top >= vocab:
-        raise UserError(
-            f"{folder}: the tokenizer gives ids up to {top} and the model's embedding has {vocab} rows: they are not of one model"
-        )
+        raise UserError(f"{folder}: the tokenizer gives ids up to {top}, and the model's embedding has {vocab} rows: mend one")
     settings = _json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}
     for key in ("bos", "eos"):
         if words.get(key) is not None and tokens.token_to_id(words[key]) is None:

@@ -93,10 +93,8 @@ class CLIPResNet(nnx.Module):
                 f"pictures of {images.shape[1]} x {images.shape[2]} pixels, and the pool's positions are for {self.size}"
             )
         x = x + self.positions[...].astype(x.dtype)
-        q, k, v = (
-            part(y).reshape(*y.shape[:2], self.heads, -1)
-            for part, y in ((self.query, x[:, :1]), (self.key, x), (self.value, x))
-        )
+        inputs = ((self.query, x[:, :1]), (self.key, x), (self.value, x))
+        q, k, v = (part(y).reshape(*y.shape[:2], self.heads, -1) for part, y in inputs)
         wide = jnp.promote_types(q.dtype, jnp.float32)
         logits = jnp.einsum("btnh,bsnh->bnts", q, k, preferred_element_type=wide) * q.shape[-1] ** -0.5
         probabilities = tap("pool_attention", jax.nn.softmax(logits).astype(v.dtype))

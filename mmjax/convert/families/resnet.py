@@ -10,6 +10,7 @@ from mmjax.convert.table import Row, Tensor, batch_norm, linear
 from mmjax.core.errors import UserError
 
 OWN = "params/encoder"
+DEFAULTS = {"depths": [3, 4, 6, 3], "hidden_sizes": [256, 512, 1024, 2048], "embedding_size": 64, "layer_type": "bottleneck"}
 COUNTER = {r".*\.num_batches_tracked": "a counter that nothing reads"}
 
 

@@ -118,10 +118,10 @@ def npz_table(model: Spec) -> Sequence[Row]:
 def npz_infer(found: Mapping[str, Tensor], like: Config) -> dict[str, Any] | None:
     """All is in the shapes, heads too."""
     shape = {name: tensor.shape for name, tensor in found.items()}
-    patch, _, _, width = shape["params/img/embedding/kernel"]
+    patch = shape["params/img/embedding/kernel"][0]
     grid = int(shape["params/img/pos_embedding"][1] ** 0.5)
 
-    def part(at: str, prefix: str) -> dict[str, Any]:
+    def part(prefix: str) -> dict[str, Any]:
         inside = f"{prefix}/encoderblock_0/MultiHeadDotProductAttention_0/query/kernel"
         hidden, heads, _ = shape[inside]
         depth = sum(name.startswith(f"{prefix}/encoderblock_") and name.endswith("LayerNorm_0/scale") for name in shape)
@@ -131,12 +131,12 @@ def npz_infer(found: Mapping[str, Tensor], like: Config) -> dict[str, Any] | Non
 
     return {
         "text_config": {
-            **part("txt", "params/txt/Encoder_0"),
+            **part("params/txt/Encoder_0"),
             "vocab_size": shape["params/txt/Embed_0/embedding"][0],
             "max_position_embeddings": shape["params/txt/pos_embedding"][1],
             "projection_size": shape["params/txt/head/kernel"][1],
         },
-        "vision_config": {**part("img", "params/img/Transformer"), "image_size": grid * patch, "patch_size": patch},
+        "vision_config": {**part("params/img/Transformer"), "image_size": grid * patch, "patch_size": patch},
     }
 
 
