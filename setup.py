@@ -15,6 +15,7 @@ extras = {
     "test": [*clips["audio"], *clips["video"], "pytest>=8", "hypothesis>=6", "beartype>=0.18", "ruff>=0.5"],
     "parity": ["torch==2.13.0", "transformers>=5", "safetensors", "tokenizers", "huggingface-hub", "regex", "tqdm"],
     "predict": ["usearch>=2.16"],
+    "onnx": ["jax2onnx", "onnxruntime"],
     "wandb": ["wandb"],
 }
 # What one machine can have at once: an accelerator's jax is chosen by name.

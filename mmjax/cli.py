@@ -5,6 +5,7 @@ mmjax evaluate --checkpoint=DIR [--config.a.b=value ...]
 mmjax check    --config=FILE.py[:arg] [--devices=N] [--sheet=FILE.png] [--config.a.b=value ...]
 mmjax data     list | get NAME | make SRC --out=DIR | check SRC | show SRC
 mmjax predict  embed | retrieve | classify --checkpoint=DIR ...
+mmjax export   --checkpoint=DIR --to=DIR --format=stablehlo|onnx [--tower=image|text]
 mmjax convert  --from=DIR_OR_FILE --to=DIR --format=mmjax|hf|open_clip|npz [--like=NAME]
 """
 

@@ -1,5 +1,6 @@
-"""The verb `convert` of the command line: weights in and out.
+"""The verbs `convert` and `export` of the command line: weights in and out, and programs out.
 
+mmjax export  --checkpoint=DIR --to=DIR --format=stablehlo|onnx [--tower=image|text]
 mmjax convert --from=DIR_OR_FILE --to=DIR --format=mmjax|hf|open_clip|npz [--like=NAME]
 """
 
@@ -13,7 +14,14 @@ from mmjax.core.errors import UserError
 
 
 def add_parsers(verbs: Any, common: argparse.ArgumentParser) -> None:
-    """Adds the verb; it sets `run`."""
+    """Adds the verbs; each sets `run`."""
+    verb = verbs.add_parser("export", parents=[common], help=export.__doc__)
+    verb.add_argument("--checkpoint", required=True, help="a workdir, its checkpoints/STEP or a converted folder")
+    verb.add_argument("--to", required=True, help="a folder that is not there yet")
+    verb.add_argument("--format", required=True, help="stablehlo or onnx")
+    verb.add_argument("--tower", help="image, text or audio; all that the checkpoint has by default")
+    verb.set_defaults(run=export)
+
     verb = verbs.add_parser("convert", parents=[common], help=convert.__doc__)
     verb.add_argument("--from", dest="source", required=True, help="a folder or file of weights, or a checkpoint of mmjax")
     verb.add_argument("--to", required=True, help="a folder that is not there yet")
@@ -22,8 +30,38 @@ def add_parsers(verbs: Any, common: argparse.ArgumentParser) -> None:
     verb.set_defaults(run=convert)
 
 
+def export(args: argparse.Namespace) -> None:
+    """Writes each tower as a program of any batch size: StableHLO for cpu, cuda and tpu, or ONNX."""
+    _quiet()
+    from mmjax.convert import export as programs
+    from mmjax.convert import save
+    from mmjax.core import tree
+    from mmjax.tasks import build as tasks
+
+    meta, leaves = save.load(args.checkpoint)
+    config = meta["config"]
+    model, task = tasks.build(config)
+    nested = {"params": {}, "stats": {}} | tree.unflatten(leaves)
+    fields = [name for name in ("image", "text", "audio") if name in config["batch"]]
+    if args.tower is not None and args.tower not in fields:
+        raise UserError(f"--tower={args.tower}: this checkpoint has: {', '.join(fields)}")
+    towers = {
+        name: programs.tower(getattr(task, name), model, nested["params"], nested["stats"], name, config["batch"][name])
+        for name in ([args.tower] if args.tower else fields)
+    }
+    names = programs.write(towers, meta, args.to, args.format)
+    print(f"{args.to}: {', '.join(names)}")
+
+
+def _quiet() -> None:
+    import absl.logging
+
+    absl.logging.set_verbosity(absl.logging.ERROR)
+
+
 def convert(args: argparse.Namespace) -> None:
     """Translates weights, with their preprocessing and tokenizer, from one project's files to another's."""
+    _quiet()
     from mmjax.convert import save
 
     if args.format not in save.FORMATS:

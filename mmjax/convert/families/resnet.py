@@ -16,13 +16,7 @@ COUNTER = {r".*\.num_batches_tracked": "a counter that nothing reads"}
 
 def hf_model(config: Config) -> Spec:
     """From config.json."""
-    config = {
-        "depths": [3, 4, 6, 3],
-        "hidden_sizes": [256, 512, 1024, 2048],
-        "embedding_size": 64,
-        "layer_type": "bottleneck",
-        **config,
-    }
+    config = {**DEFAULTS, **config}
     if (
         config.get("downsample_in_first_stage")
         or config.get("downsample_in_bottleneck")
