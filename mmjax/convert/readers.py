@@ -130,7 +130,7 @@ def npz(path: Path) -> dict[str, Tensor]:
     """
     try:
         archive = zipfile.ZipFile(path)
-        return {name.removesuffix(".npy"): _npy(archive, name) for name in archive.namelist()}
+        return _unstacked({name.removesuffix(".npy"): _npy(archive, name) for name in archive.namelist()})
     except (zipfile.BadZipFile, ValueError, EOFError) as error:
         raise UserError(f"{path}: no npz archive of plain arrays: {error}") from None
 
@@ -162,6 +162,20 @@ def _described(value: Mapping[str, Any]) -> tuple[np.dtype, tuple[int, ...], int
 def _view(mapped: mmap.mmap, dtype: np.dtype, shape: tuple[int, ...], at: int):
     count = math.prod(shape)
     return lambda: np.frombuffer(mapped, dtype, count, at).reshape(shape) if count else np.empty(shape, dtype)
+
+
+def _unstacked(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """big_vision's scanned layers, encoderblock/x with a leading axis, as its unscanned, encoderblock_0/x, encoderblock_1/x ..."""
+    result = {}
+    for name, tensor in found.items():
+        before, stacked, after = name.partition("/encoderblock/")
+        if not stacked:
+            result[name] = tensor
+            continue
+        for layer in range(tensor.shape[0]):
+            part = Tensor(tensor.shape[1:], tensor.dtype, lambda tensor=tensor, layer=layer: tensor.read()[layer])
+            result[f"{before}/encoderblock_{layer}/{after}"] = part
+    return result
 
 
 def _npy(archive: zipfile.ZipFile, name: str) -> Tensor:
