@@ -165,7 +165,7 @@ def _view(mapped: mmap.mmap, dtype: np.dtype, shape: tuple[int, ...], at: int):
 
 
 def _unstacked(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """big_vision's scanned layers, encoderblock/x with a leading axis, as its unscanned, encoderblock_0/x, encoderblock_1/x ..."""
+    """big_vision's scanned layers, encoderblock/x with a leading axis, as its others: encoderblock_0/x, encoderblock_1/x ..."""
     result = {}
     for name, tensor in found.items():
         before, stacked, after = name.partition("/encoderblock/")

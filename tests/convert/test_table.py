@@ -69,7 +69,7 @@ def test_what_does_not_fit_is_one_line():
     with pytest.raises(UserError, match=r"'layer.1.qkv' is missing. Did you mean 'layer.0.qkv'"):
         table.read(entries, tensors(without), OWN, "x")
     with pytest.raises(UserError, match=r"layer.0.weight \(1, 2\) gives \(2, 1\), and params/blocks/kernel is \(3, 1\)"):
-        table.read(entries, tensors(FOREIGN | {"layer.0.weight": np.zeros((1, 2))}), OWN, "x")
+        table.read(entries, tensors(FOREIGN | {"layer.0.weight": np.zeros((1, 2), int)}), OWN, "x")
     mixed = FOREIGN | {"layer.0.weight": np.zeros((1, 3), np.float16)}
     with pytest.raises(UserError, match="stored in float16, int64"):
         table.read(entries, tensors(mixed), OWN, "x")
