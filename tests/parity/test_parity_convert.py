@@ -108,7 +108,8 @@ def check(path, kept, theirs, loss, run):
         for grads in (gradients, kept):
             grads[name] = np.delete(grads[name], np.s_[size : 2 * size])
     assert len(gradients) + len(noise) == len(entries)
-    worst["gradients"] = error(gradients, {name: kept[name] for name in gradients})
+    prefix = found.family.prefix(found.model)  # which a head's own names lack
+    worst["gradients"] = error(gradients, {name: kept[name] if name in kept else kept[prefix + name] for name in gradients})
     print({kind: f"{e:.1e} {name}" for kind, (e, name) in worst.items()})
     assert max(e for e, _ in worst.values()) < 1e-9, worst
     return found
@@ -140,6 +141,11 @@ def round_trip(folder, tmp_path, format="hf", lost=()):
         assert (after[name].dtype, after[name].shape) == (before[name].dtype, before[name].shape), name
         assert after[name].read().tobytes() == before[name].read().tobytes(), name
     return tmp_path / "back"
+
+
+def assert_same(a, b):
+    """The weights' bytes are equal, but torch's kernels round by where an array lies in memory."""
+    assert error({"": a.detach().numpy()}, {"": b.detach().numpy()})[0] < 1e-13
 
 
 def softmax_loss(logits):
@@ -178,7 +184,7 @@ def test_clip_of_transformers(act, tmp_path):
     gradients = saved(net, tmp_path / "hf")
     check(tmp_path / "hf", gradients, theirs, loss, dual(12))
     again = transformers.CLIPModel.from_pretrained(round_trip(tmp_path / "hf", tmp_path)).double().eval()
-    assert torch.equal(clip_outputs(again)[0]["logits"], theirs["logits"])
+    assert_same(clip_outputs(again)[0]["logits"], theirs["logits"])
 
 
 def open_clip_net(vision, quick=False):
@@ -250,7 +256,7 @@ def test_siglip_of_transformers(tmp_path):
 
     check(tmp_path / "hf", gradients, theirs, loss, run)
     again = transformers.SiglipModel.from_pretrained(round_trip(tmp_path / "hf", tmp_path)).double().eval()
-    assert torch.equal(clip_outputs(again)[0]["logits"], theirs["logits"])
+    assert_same(clip_outputs(again)[0]["logits"], theirs["logits"])
     # big_vision itself is no package: its npz is proven by the way there and back, and by shapes of its own.
     save.foreign_folder(f"{tmp_path}/mmjax", f"{tmp_path}/npz", "npz")
     assert readers.read(tmp_path / "npz" / "model.npz")["params/img/MAPHead_0/probe"].shape == (1, 1, 16)
@@ -279,7 +285,7 @@ def test_vit_of_transformers(tmp_path):
     check(tmp_path / "hf", gradients, {"logits": theirs.logits}, theirs.loss, logits_of(12))
     back = round_trip(tmp_path / "hf", tmp_path)
     again = transformers.ViTForImageClassification.from_pretrained(back).double().eval()
-    assert torch.equal(again(channels_first(pictures(12))).logits, theirs.logits)
+    assert_same(again(channels_first(pictures(12))).logits, theirs.logits)
 
 
 def test_dinov2_of_transformers(tmp_path):
@@ -309,7 +315,7 @@ def test_resnet_of_transformers(block, tmp_path):
     counters = [name for name in readers.read(tmp_path / "hf") if name.endswith("num_batches_tracked")]
     back = round_trip(tmp_path / "hf", tmp_path, lost=counters)
     again = transformers.ResNetForImageClassification.from_pretrained(back).double().eval()
-    assert torch.equal(again(channels_first(pictures(33))).logits, theirs.logits)
+    assert_same(again(channels_first(pictures(33))).logits, theirs.logits)
 
 
 def bert_net(kind):
@@ -349,7 +355,8 @@ def test_bert_of_transformers(kind, tmp_path):
     assert (back / "1_Pooling" / "config.json").exists() == (kind == "minilm")
     assert recognise(str(back)).model == recognise(str(tmp_path / "hf")).model
     again = type(net).from_pretrained(back, attn_implementation="eager").double().eval()
-    assert torch.equal(again(torch.from_numpy(ids), attention_mask=mask.long()).last_hidden_state, hidden.last_hidden_state)
+    reloaded = again(torch.from_numpy(ids), attention_mask=mask.long()).last_hidden_state
+    assert_same(reloaded, hidden.last_hidden_state)
 
 
 def test_whisper_of_transformers(tmp_path):
