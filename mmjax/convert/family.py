@@ -39,7 +39,8 @@ class Family:
       drop: regexes of names that are not read, with the reason.
       text: our model's spec -> keywords of `tokenise`.
       audio: our model's spec -> the transforms of sounds.
-      size, mean, std, resize: of pictures, where the source has no preprocessor's config. `resize` are keywords of `resize`.
+      mean, std, resize: of pictures, where the source has no preprocessor's config. `resize` are keywords of `resize`.
+      any_size: whether a model takes pictures of another size than its config says, or says none.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Family:
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
     resize: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    any_size: bool = False
 
 
 # Activations' names in Hugging Face's configs.

@@ -57,10 +57,8 @@ def read(folder: Path | None, family: Family, model: Spec, config: Mapping[str, 
 def _pictures(
     folder: Path | None, family: Family, image: Spec, config: Mapping[str, Any]
 ) -> tuple[Spec, dict[str, list[float]]]:
-    resize = {"name": "resize", "size": image.get("size", 224), **family.resize}
-    if resize.get("crop", 0) > resize["size"] or image.get("size", 224) != 224:  # published for 224 alone
-        resize = {key: value for key, value in resize.items() if key != "crop"} | {"size": image["size"]}
-    size = image.get("size") or resize.get("crop")
+    size = None if family.any_size else image["size"]
+    resize = {"name": "resize", **({"size": size} if size else {}), **family.resize}
     pixels = {"mean": list(family.mean), "std": list(family.std)}
     file = None if folder is None else folder / "preprocessor_config.json"
     if "preprocess_cfg" in config:
@@ -74,7 +72,7 @@ def _pictures(
     return _hugging_face(found, file, size, resize, pixels)
 
 
-def _hugging_face(found: Mapping[str, Any], file: Path, size: int, resize: Spec, pixels: dict) -> tuple[Spec, dict]:
+def _hugging_face(found: Mapping[str, Any], file: Path, size: int | None, resize: Spec, pixels: dict) -> tuple[Spec, dict]:
     for key in ("do_resize", "do_rescale", "do_normalize"):
         if not found.get(key, True):
             raise UserError(f"{file}: {key} is false, which no encoder here was trained with")
@@ -87,29 +85,28 @@ def _hugging_face(found: Mapping[str, Any], file: Path, size: int, resize: Spec,
         "mean": list(found.get("image_mean", pixels["mean"])),
         "std": list(found.get("image_std", pixels["std"])),
     }
-    given = found.get("size", {"height": size, "width": size})
-    crop = (
-        _side(found["crop_size"], file) if found.get("do_center_crop", "crop_size" in found) and "crop_size" in found else None
-    )
-    filters = {} if FILTERS[filter] == "bicubic" else {"filter": FILTERS[filter]}
-    # Files from before sizes were dicts hold a number: the shorter side where a crop follows, both sides otherwise.
-    shortest = (
-        given
-        if isinstance(given, int) and crop is not None
-        else given.get("shortest_edge")
-        if isinstance(given, dict)
-        else None
-    )
-    if shortest is not None:
-        result = {"name": "resize", "size": shortest, "mode": "shortest", "centre": "floor"}
-        result |= {"crop": crop} if crop not in (None, shortest) else {}
-    else:
-        result = {"name": "resize", "size": _side(given, file), "mode": "squash"}
-        crop = None if crop == result["size"] else crop
-    seen = crop or result["size"]
-    if seen != size or (result["mode"] == "squash" and crop is not None):
+    result = _geometry(found, file, size)
+    seen = result.get("crop", result["size"])
+    if size is not None and seen != size:
         raise UserError(f"{file}: pictures of {seen} pixels a side, and config.json's model takes image_size {size}: mend one")
-    return {**result, **filters}, pixels
+    return result | ({} if FILTERS[filter] == "bicubic" else {"filter": FILTERS[filter]}), pixels
+
+
+def _geometry(found: Mapping[str, Any], file: Path, size: int | None) -> Spec:
+    given = found.get("size", {"height": size or 224, "width": size or 224})
+    crop = _side(found["crop_size"], file) if "crop_size" in found and found.get("do_center_crop", True) else None
+    if isinstance(given, int):  # from before sizes were dicts: the shorter side where a crop follows, both sides otherwise
+        given = {"height": given, "width": given} if crop is None else {"shortest_edge": given}
+    if "shortest_edge" not in given:
+        side = _side(given, file)
+        if crop not in (None, side):
+            raise UserError(f"{file}: a crop of {crop} out of a square of {side} pixels: not understood")
+        return {"name": "resize", "size": side, "mode": "squash"}
+    side = given["shortest_edge"]
+    if "crop_pct" in found:  # ResNet's: `size` is what is kept of a picture resized to more
+        side, crop = int(side / found["crop_pct"]), side
+    result = {"name": "resize", "size": side, "mode": "shortest", "centre": "floor"}
+    return result | ({"crop": crop} if crop not in (None, side) else {})
 
 
 def _open_clip(found: Mapping[str, Any], resize: Spec, pixels: dict) -> tuple[Spec, dict]:

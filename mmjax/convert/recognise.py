@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ def recognise(path: str, like: str | None = None) -> Found:
     entries = table.expand(family.table(model), own)
     left = table.rest(entries, found, tuple(family.drop), path)
     leaves = table.read(entries, found, own, path)
-    dropped = {name: next(why for rule, why in family.drop.items() if table.re.fullmatch(rule, name)) for name in left}
+    dropped = {name: next(why for rule, why in family.drop.items() if re.fullmatch(rule, name)) for name in left}
     pixels = preprocess.read(folder if place.is_dir() else None, family, model, config)
     return Found(family, model, leaves, entries, dropped, pixels)
 

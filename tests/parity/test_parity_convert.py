@@ -302,6 +302,13 @@ def test_dinov2_of_transformers(tmp_path):
 
     check(tmp_path / "hf", gradients, {"logits": theirs}, loss, run)
     round_trip(tmp_path / "hf", tmp_path, lost=["embeddings.mask_token"])
+    # Another picture size: the positions are interpolated, in float32 over there.
+    _, model, params, stats = load(tmp_path / "hf")
+    ours, theirs = (
+        model.bind(params, stats).logits(jnp.asarray(pictures(20)))[0],
+        net(channels_first(pictures(20))).pooler_output,
+    )
+    assert error({"": ours}, {"": theirs.detach().numpy()})[0] < 1e-6
 
 
 @pytest.mark.parametrize("block", ["bottleneck", "basic"])

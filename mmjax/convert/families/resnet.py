@@ -148,6 +148,7 @@ HF = Family(
     config=hf_config,
     prefixes=("resnet.", ""),
     prefix=lambda model: "" if model.get("classes") is None else "resnet.",
+    any_size=True,
     drop=COUNTER,
     resize={"mode": "shortest", "size": 256, "crop": 224, "centre": "floor", "filter": "bilinear"},
     **IMAGENET,

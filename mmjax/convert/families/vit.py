@@ -88,7 +88,7 @@ def dino_model(config: Config) -> Spec:
         raise UserError("config.json: DINOv2 with a classification head is not read here: take the model without")
     config["intermediate_size"] = int(config["hidden_size"] * config["mlp_ratio"])
     encoder = {"name": "vit", "size": config["image_size"], "patch": config["patch_size"], **tower(config), "pool": "cls"}
-    return {"name": "classifier", "encoder": {**encoder, "layer_scale": True}, "classes": None}
+    return {"name": "classifier", "encoder": {**encoder, "layer_scale": True, "resize": "torch"}, "classes": None}
 
 
 def dino_config(model: Spec) -> dict[str, Any] | None:
@@ -136,6 +136,7 @@ DINO = Family(
     model=dino_model,
     table=dino_table,
     config=dino_config,
+    any_size=True,
     drop={r"embeddings\.mask_token": "what masked training puts in place of patches"},
     resize={"mode": "shortest", "crop": 224, "size": 256, "centre": "floor"},
     **IMAGENET,
