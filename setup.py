@@ -15,7 +15,6 @@ extras = {
     "test": [*clips["audio"], *clips["video"], "pytest>=8", "hypothesis>=6", "beartype>=0.18", "ruff>=0.5"],
     "parity": ["torch==2.13.0", "transformers>=5", "safetensors", "tokenizers", "huggingface-hub", "regex", "tqdm"],
     "predict": ["usearch>=2.16"],
-    "onnx": ["jax2onnx", "onnxruntime"],
     "wandb": ["wandb"],
 }
 # What one machine can have at once: an accelerator's jax is chosen by name.
@@ -42,6 +41,7 @@ setup(
         "clu>=0.0.12",
         # No wheel elsewhere: Pillow then resizes.
         "cykooz-resizer>=4.0.1; platform_machine == 'x86_64' or sys_platform != 'linux'",
+        "flatbuffers>=24",  # jax.export writes with it
         "fsspec>=2025.1",
         "jaxtyping>=0.3.11",
         "numpy>=2",

@@ -74,7 +74,7 @@ def onnx(tower: Tower, folder: Path, name: str) -> None:
     try:
         from jax2onnx import to_onnx
     except ImportError:
-        raise UserError("--format=onnx needs jax2onnx: run `pip install 'mmjax[onnx]'`") from None
+        raise UserError("--format=onnx needs jax2onnx, which docs/export.md says how to install") from None
     weights = {path: jnp.asarray(x) for path, x in tower.weights.items()}
     rows = jax.ShapeDtypeStruct(("batch", *tower.row.shape), tower.row.dtype)
     to_onnx(lambda rows: tower.call(weights, rows), inputs=[rows], return_mode="file", output_path=str(folder / f"{name}.onnx"))

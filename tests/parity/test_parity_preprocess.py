@@ -84,7 +84,7 @@ def test_pixels(name, kind, tmp_path):
     theirs = getattr(transformers, name)(**PROCESSORS[name])
     theirs.save_pretrained(tmp_path)
     file = tmp_path / "preprocessor_config.json"
-    resize, pixels = preprocess._hugging_face(json.loads(file.read_text()), file, 61, {}, {})
+    resize, pixels = preprocess._hugging_face(json.loads(file.read_text()), file, 61, {}, {"mean": [], "std": []})
     assert (pixels["mean"], pixels["std"]) == (list(theirs.image_mean), list(theirs.image_std))
     ours = [registry.build(TRANSFORMS, spec) for spec in ({"name": "decode"}, resize)]
     for picture, size in zip(photographs(), [(333, 227), (201, 399)], strict=False):
