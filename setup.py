@@ -22,6 +22,7 @@ extras = {
         "ruff>=0.5",
     ],
     "parity": ["torch==2.13.0", "transformers>=5", "safetensors", "tokenizers", "huggingface-hub", "regex", "tqdm"],
+    "predict": ["usearch>=2.16"],
     "wandb": ["wandb"],
 }
 # What one machine can have at once: an accelerator's jax is chosen by name.
@@ -48,6 +49,7 @@ setup(
         "clu>=0.0.12",
         # No wheel elsewhere: Pillow then resizes.
         "cykooz-resizer>=4.0.1; platform_machine == 'x86_64' or sys_platform != 'linux'",
+        "flatbuffers>=24",  # jax.export writes with it
         "fsspec>=2025.1",
         "jaxtyping>=0.3.11",
         "numpy>=2",

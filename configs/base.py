@@ -39,6 +39,9 @@ def get_config(arg: str = "") -> ConfigDict:
             "batch": {},
             "model": {},
             "task": {},
+            # Weights to start from (mmjax/convert/init.py): None, {"from": path, "map": [[own path regex, source path], ...]},
+            # or a list of such, one a tower.
+            "init": None,
             # Ordered rules [path regex, true | false]: frozen parameters get no gradient and no moments.
             "freeze": [],
             "optim": {

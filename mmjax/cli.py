@@ -4,6 +4,9 @@ mmjax train    --config=FILE.py[:arg] --workdir=DIR [--config.a.b=value ...]
 mmjax evaluate --checkpoint=DIR [--config.a.b=value ...]
 mmjax check    --config=FILE.py[:arg] [--devices=N] [--sheet=FILE.png] [--config.a.b=value ...]
 mmjax data     list | get NAME | make SRC --out=DIR | check SRC | show SRC
+mmjax predict  embed | retrieve | classify --checkpoint=DIR ...
+mmjax export   --checkpoint=DIR --to=DIR --format=stablehlo|onnx [--tower=image|text]
+mmjax convert  --from=DIR_OR_FILE --to=DIR --format=mmjax|hf|open_clip|npz [--like=NAME]
 """
 
 import argparse
@@ -15,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmjax import cli_data
+from mmjax import cli_convert, cli_data, cli_predict
 from mmjax.core.config import load, plain
 from mmjax.core.errors import UserError
 
@@ -54,7 +57,7 @@ def train(args: argparse.Namespace) -> None:
     suite = _make_suite(run.config, run.plan)
     results = loop.finished(run)
     if results is None:
-        results = loop.train(run, suite, _travels(config))
+        results = loop.train(run, suite, _travels(config), init=_init(run))
         _report(args.workdir, suite, results)
     else:
         _say(f"already trained to step {config['steps']}; --config.steps=N goes on from there")
@@ -131,6 +134,10 @@ def _parser() -> argparse.ArgumentParser:
 
     verb = verbs.add_parser("data", parents=[common], help="Shipped data sets; your own made into shards, checked, shown.")
     cli_data.add_parsers(verb, common)
+    cli_convert.add_parsers(verbs, common)
+
+    verb = verbs.add_parser("predict", help="What a checkpoint says of new pictures and texts.")
+    cli_predict.add_parsers(verb, common)
     return parser
 
 
@@ -174,6 +181,20 @@ def _make_suite(config: dict[str, Any], plan: Any) -> Any:
     from mmjax.evaluators.suite import Suite
 
     return Suite(config, plan.model, plan.task, plan.mesh)
+
+
+def _init(run: Any) -> Any:
+    """What fills a new run's model by `config.init`; None for one that starts fresh or goes on."""
+    from mmjax.checkpoint import store
+
+    if not run.config.get("init") or store.saved(run.workdir):
+        return None
+    from mmjax.convert.init import Init
+
+    init = Init(run.config["init"], run.plan.model.abstract)
+    for line in init.lines:
+        _say(line)
+    return init
 
 
 def _travels(config: dict[str, Any]) -> dict[str, Any]:

@@ -93,6 +93,20 @@ def meta(folder: epath.Path) -> dict[str, Any]:
         return reader.restore(folder / "meta")
 
 
+def stored(folder: epath.Path) -> dict[str, Any]:
+    """Shapes and dtypes of a checkpoint's leaves by path."""
+    with ocp.StandardCheckpointer() as reader:
+        found = tree.flatten(reader.metadata(folder / "state").item_metadata.tree)
+    return {path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for path, leaf in found.items()}
+
+
+def restore_leaf(folder: epath.Path, path: str, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+    """One leaf of a checkpoint, on this host's CPU."""
+    place = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
+    target = dict.fromkeys(stored(folder), ocp.PLACEHOLDER)
+    return _restore(folder / "state", target | {path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)})[path]
+
+
 def restore(folder: epath.Path, like: Any, shardings: Any, parts: Iterable[str] | None = None) -> Any:
     """Restores a checkpoint's state, or only some top-level `parts` of it, in the structure of `like`.
 

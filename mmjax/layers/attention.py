@@ -14,13 +14,14 @@ IMPLEMENTATIONS = ("plain", "fused")
 
 
 class MultiHeadAttention(nnx.Module):
-    """softmax(q k / sqrt(H)) v over `heads` heads of H = width / heads, with biases on all four projections.
+    """softmax(q k / sqrt(H)) v over `heads` heads of H = width / heads, with biases on the projections.
 
     Args:
       width: D of queries, keys, values and output.
       heads: N.
       init: initialisers of the kernels.
       dropout: rate on the probabilities.
+      key_bias: whether keys have a bias; no output depends on it, but files may lack it (Whisper's).
       implementation: "plain" taps its probabilities; "fused" (jax.nn.dot_product_attention) has none to tap or to drop.
 
     Raises:
@@ -34,6 +35,7 @@ class MultiHeadAttention(nnx.Module):
         *,
         init: Init,
         dropout: float = 0.0,
+        key_bias: bool = True,
         implementation: str = "plain",
         dtype: str = "float32",
         rngs: nnx.Rngs,
@@ -48,10 +50,10 @@ class MultiHeadAttention(nnx.Module):
         if implementation == "fused" and dropout:
             raise UserError(f"attention 'fused' has no dropout, which is {dropout}: use attention 'plain' or dropout 0")
 
-        def linear(kernel: nnx.Initializer) -> nnx.Linear:
-            return nnx.Linear(width, width, kernel_init=kernel, dtype=jnp.dtype(dtype), rngs=rngs)
+        def linear(kernel: nnx.Initializer, bias: bool = True) -> nnx.Linear:
+            return nnx.Linear(width, width, use_bias=bias, kernel_init=kernel, dtype=jnp.dtype(dtype), rngs=rngs)
 
-        self.query, self.key, self.value = linear(init.qkv), linear(init.qkv), linear(init.qkv)
+        self.query, self.key, self.value = linear(init.qkv), linear(init.qkv, key_bias), linear(init.qkv)
         self.out = linear(init.out)
         self.heads, self.dropout, self.implementation = heads, dropout, implementation
 

@@ -1,4 +1,4 @@
-"""The pre-norm Transformer block, and a stack of it that is scanned."""
+"""The Transformer block, pre-norm or post-norm, and a stack of it that is scanned."""
 
 from functools import partial
 
@@ -53,7 +53,7 @@ class Mlp(nnx.Module):
 
 
 class Block(nnx.Module):
-    """x + attention(ln1(x)), then x + mlp(ln2(x)).
+    """x + attention(ln1(x)), then x + mlp(ln2(x)); with `post_norm` ln1(x + attention(x)), then ln2(x + mlp(x)).
 
     Args:
       width, heads, mlp: D, N and the MLP's hidden width.
@@ -62,6 +62,9 @@ class Block(nnx.Module):
       dropout: rate on attention probabilities and on what each half adds to the residual.
       attention: "plain" or "fused".
       init: initialisers.
+      post_norm: the order of the first Transformer, and of BERT.
+      layer_scale: whether each half is multiplied by a learned vector before it is added (Touvron et al. 2021, CaiT).
+      key_bias: see MultiHeadAttention.
     """
 
     def __init__(
@@ -75,16 +78,20 @@ class Block(nnx.Module):
         dropout: float,
         attention: str,
         init: Init,
+        post_norm: bool = False,
+        layer_scale: bool = False,
+        key_bias: bool = True,
         dtype: str = "float32",
         rngs: nnx.Rngs,
     ):
         self.ln1 = LayerNorm(width, eps=norm_eps, dtype=dtype)
         self.attn = MultiHeadAttention(
-            width, heads, init=init, dropout=dropout, implementation=attention, dtype=dtype, rngs=rngs
+            width, heads, init=init, dropout=dropout, key_bias=key_bias, implementation=attention, dtype=dtype, rngs=rngs
         )
         self.ln2 = LayerNorm(width, eps=norm_eps, dtype=dtype)
         self.mlp = Mlp(width, mlp, act=act, init=init, dtype=dtype, rngs=rngs)
-        self.dropout = dropout
+        self.dropout, self.post_norm = dropout, post_norm
+        self.scale1, self.scale2 = (nnx.Param(jnp.ones(width, jnp.float32)) if layer_scale else None for _ in range(2))
 
     def __call__(
         self, x: Float[Array, "B T D"], mask: Bool[Array, "#B 1 #T T"] | None = None, key: Key[Array, " B"] | None = None
@@ -92,9 +99,13 @@ class Block(nnx.Module):
         """Taps "attention" (plain attention only) and "output"."""
         x = pin(x)
         inside, first, second = keys(key, 3, self.dropout)
-        x = x + dropout(self.attn(self.ln1(x), mask=mask, key=inside), self.dropout, first)
-        x = x + dropout(self.mlp(self.ln2(x)), self.dropout, second)
-        return tap("output", x)
+        x = self._add(x, lambda y: self.attn(y, mask=mask, key=inside), self.ln1, self.scale1, first)
+        return tap("output", self._add(x, self.mlp, self.ln2, self.scale2, second))
+
+    def _add(self, x, half, norm, scale, key):
+        y = half(x if self.post_norm else norm(x))
+        x = x + dropout(y if scale is None else y * scale[...].astype(y.dtype), self.dropout, key)
+        return norm(x) if self.post_norm else x
 
 
 class Stack(nnx.Module):
@@ -122,6 +133,9 @@ class Stack(nnx.Module):
         dropout: float = 0.0,
         attention: str = "plain",
         init: str = "xavier",
+        post_norm: bool = False,
+        layer_scale: bool = False,
+        key_bias: bool = True,
         remat: str = "none",
         dtype: str = "float32",
         rngs: nnx.Rngs,
@@ -140,6 +154,9 @@ class Stack(nnx.Module):
                 dropout=dropout,
                 attention=attention,
                 init=scheme,
+                post_norm=post_norm,
+                layer_scale=layer_scale,
+                key_bias=key_bias,
                 dtype=dtype,
                 rngs=rngs,
             )

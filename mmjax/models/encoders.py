@@ -1,4 +1,4 @@
-"""Encoders by name: what an assembly reads pictures and texts with.
+"""Encoders by name: what an assembly reads pictures, texts and sounds with.
 
 An encoder is called as `encoder(x, key) -> (B, D)`, gives every position by `encoder.tokens(x, key) -> (B, S, D)`, and
 says its D as `encoder.width`. A new one is a file here and a row in a table.
@@ -11,13 +11,18 @@ from flax import nnx
 
 from mmjax.core import registry
 from mmjax.core.errors import UserError
+from mmjax.models.audio import WhisperEncoder
+from mmjax.models.bert import Bert
+from mmjax.models.clip_resnet import CLIPResNet
+from mmjax.models.efficientnet import EfficientNetLite
 from mmjax.models.resnet import ResNet
 from mmjax.models.text import GRUText, TextTransformer
 from mmjax.models.vit import ViT
 from mmjax.models.words import BagOfWords
 
-IMAGE_ENCODERS = {"vit": ViT, "resnet": ResNet}
-TEXT_ENCODERS = {"text_transformer": TextTransformer, "gru": GRUText, "bag_of_words": BagOfWords}
+IMAGE_ENCODERS = {"vit": ViT, "resnet": ResNet, "clip_resnet": CLIPResNet, "efficientnet_lite": EfficientNetLite}
+TEXT_ENCODERS = {"text_transformer": TextTransformer, "bert": Bert, "gru": GRUText, "bag_of_words": BagOfWords}
+AUDIO_ENCODERS = {"whisper": WhisperEncoder}
 
 
 def check(table: registry.Table, spec: Mapping[str, Any], where: str) -> None:
@@ -33,7 +38,7 @@ def build(table: registry.Table, spec: Mapping[str, Any], *, where: str, dtype: 
     """The encoder that `spec` describes.
 
     Args:
-      table: IMAGE_ENCODERS or TEXT_ENCODERS.
+      table: IMAGE_ENCODERS, TEXT_ENCODERS or AUDIO_ENCODERS.
       spec: {"name": ..., **keywords}; its own dtype or remat wins.
       where: the spec's place in the config, for messages.
       remat: for encoders made of Transformer blocks; the others keep their activations.

@@ -28,11 +28,13 @@ class ViT(nnx.Module):
       act: a row of layers.block.ACTIVATIONS.
       pool: "cls" (the class token), "mean" or "map" (a learned probe attends), over all tokens.
       positions: "learned" or "sincos".
+      resize: how learned positions come to another picture size: a method of layers.position.resize.
       class_token: whether a learned token stands before the patches.
       stem: "patch" (one strided convolution) or "conv" (layers.conv.ConvStem: a few small ones with BatchNorm).
       pre_norm: a LayerNorm before the blocks.
       patch_bias: whether the patch embedding has a bias.
       norm_eps: of every LayerNorm.
+      layer_scale: see layers.block.Block (DINOv2).
       dropout: see layers.block.Block.
       patch_dropout: rate of patches left out in training.
       attention: "plain" or "fused".
@@ -55,11 +57,13 @@ class ViT(nnx.Module):
         act: str = "gelu",
         pool: str = "cls",
         positions: str = "learned",
+        resize: str = "bicubic",
         class_token: bool = True,
         stem: str = "patch",
         pre_norm: bool = False,
         patch_bias: bool = True,
         norm_eps: float = 1e-6,
+        layer_scale: bool = False,
         dropout: float = 0.0,
         patch_dropout: float = 0.0,
         attention: str = "plain",
@@ -72,12 +76,14 @@ class ViT(nnx.Module):
             raise UserError(f"pool: unknown name {pool!r}; choose one of: {', '.join(POOLS)}")
         if positions not in ("learned", "sincos"):
             raise UserError(f"positions: unknown name {positions!r}; choose one of: learned, sincos")
+        if resize not in ("bicubic", "bilinear", "torch"):
+            raise UserError(f"resize: unknown name {resize!r}; choose one of: bicubic, bilinear, torch")
         if stem not in ("patch", "conv"):
             raise UserError(f"stem: unknown name {stem!r}; choose one of: patch, conv")
         if pool == "cls" and not class_token:
             raise UserError("pool 'cls' reads the class token: set class_token=True, or pool 'mean' or 'map'")
         self.grid = grid(size, patch)
-        self.width, self.dtype = width, dtype
+        self.width, self.dtype, self.resize = width, dtype, resize
         self.pool, self.patch_dropout, self.dropout = pool, patch_dropout, dropout
 
         def normal(*shape: int) -> nnx.Param:
@@ -91,7 +97,7 @@ class ViT(nnx.Module):
         self.positions = normal(self.grid**2 + class_token, width) if positions == "learned" else None
         self.ln_pre = LayerNorm(width, eps=norm_eps, dtype=dtype) if pre_norm else None
         shared = {"act": act, "norm_eps": norm_eps, "attention": attention, "dtype": dtype, "rngs": rngs}
-        self.stack = Stack(depth, width, heads, mlp, dropout=dropout, init=init, remat=remat, **shared)
+        self.stack = Stack(depth, width, heads, mlp, layer_scale=layer_scale, dropout=dropout, init=init, remat=remat, **shared)
         self.ln_post = LayerNorm(width, eps=norm_eps, dtype=dtype)
         self.map = pooling.MapPool(width, heads, mlp, **shared) if pool == "map" else None
 
@@ -120,7 +126,7 @@ class ViT(nnx.Module):
         # A sine and cosine table has no row for the class token: its own vector says where it is.
         if self.positions is None:
             return jnp.asarray(sincos_2d(rows, columns, self.width), self.dtype)
-        return resize(self.positions[...], (self.grid, self.grid), (rows, columns)).astype(self.dtype)
+        return resize(self.positions[...], (self.grid, self.grid), (rows, columns), self.resize).astype(self.dtype)
 
 
 POOLS = {"cls": lambda x: x[:, 0], "mean": pooling.mean, "map": None}

@@ -1,5 +1,6 @@
 """Tasks by name: batch, model and loss meet here and nowhere else."""
 
+from mmjax.tasks.classification import Classification
 from mmjax.tasks.contrastive import Contrastive
 
-TASKS = {"contrastive": Contrastive}
+TASKS = {"contrastive": Contrastive, "classification": Classification}

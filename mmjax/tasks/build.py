@@ -51,6 +51,6 @@ def check_batch(config: Mapping[str, Any], rows: Mapping[str, np.ndarray]) -> No
                 f"the data gives {name} of {list(rows[name].shape[1:])} {rows[name].dtype}, config.batch.{name} says "
                 f"{list(shape)} {dtype}: change data.transforms or config.batch"
             )
-    vocab = config["model"].get("text", {}).get("vocab")
+    vocab = (config["model"].get("text") or config["model"].get("encoder", {})).get("vocab")
     if vocab is not None and "text" in rows and (top := int(rows["text"].max(initial=0))) >= vocab:
         raise UserError(f"the tokenizer gives id {top} and model.text.vocab is {vocab}: set it to the tokenizer's vocabulary")

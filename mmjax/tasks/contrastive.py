@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Key
 
 from mmjax.core import keys, registry
 from mmjax.losses import CONTRASTIVE
-from mmjax.tasks.normalise import constants, normalise
+from mmjax.tasks.normalise import Pixels, constants, normalise
 from mmjax.tasks.task import Rows, Task, Terms
 
 
@@ -21,12 +21,12 @@ class Contrastive(Task):
 
     Args:
       loss: a row of losses.CONTRASTIVE, e.g. {"name": "softmax"} or {"name": "sigmoid", "form": "ring", "tile": 512}.
-      pixels: named constants of `normalise`: "openai", "imagenet" or "siglip".
+      pixels: constants of `normalise`: "openai", "imagenet" or "siglip", or {"mean": [...], "std": [...]}.
     """
 
     weights = {"contrastive": 1.0}
 
-    def __init__(self, loss: dict, pixels: str = "siglip"):
+    def __init__(self, loss: dict, pixels: Pixels = "siglip"):
         registry.check(CONTRASTIVE, loss, "task.loss", filled=5)
         one = jax.ShapeDtypeStruct((), jnp.float32)
         pair, group = jax.ShapeDtypeStruct((1, 1), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.int32)

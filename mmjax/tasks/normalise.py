@@ -1,5 +1,7 @@
 """Pixels to the range a model was trained on, on the device (a uint8 batch travels at a quarter of the bytes)."""
 
+from collections.abc import Mapping, Sequence
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
@@ -15,18 +17,25 @@ PIXELS = {
 }
 
 
-def normalise(image: UInt8[Array, "B height width 3"], pixels: str) -> Float[Array, "B height width 3"]:
-    """(image / 255 - mean) / std in float32, with the constants named `pixels`."""
+Pixels = str | Mapping[str, Sequence[float]]
+
+
+def normalise(image: UInt8[Array, "B height width 3"], pixels: Pixels) -> Float[Array, "B height width 3"]:
+    """(image / 255 - mean) / std in float32, with the constants `pixels`: see `constants`."""
     mean, std = (np.asarray(x, np.float32) for x in constants(pixels))
     return (image.astype(jnp.float32) / 255 - mean) / std
 
 
-def constants(pixels: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """(mean, std) by name.
+def constants(pixels: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """(mean, std), by name or as {"mean": [r, g, b], "std": [r, g, b]}.
 
     Raises:
-      UserError: the name is unknown.
+      UserError: the name is unknown, or there are not three numbers each.
     """
+    if not isinstance(pixels, str):
+        if set(pixels) != {"mean", "std"} or any(len(values) != 3 for values in pixels.values()):
+            raise UserError(f"task.pixels {dict(pixels)} is not {{'mean': [r, g, b], 'std': [r, g, b]}}")
+        return tuple(pixels["mean"]), tuple(pixels["std"])
     if pixels not in PIXELS:
         raise UserError(f"task.pixels {pixels!r} is not one of: {', '.join(PIXELS)}")
     return PIXELS[pixels]

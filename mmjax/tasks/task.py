@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from mmjax.core.module import Model
@@ -69,4 +70,10 @@ class Task:
 
     def total(self, terms: Terms) -> jax.Array:
         """The loss: weighted means of the terms that have a weight. A count is data: no gradient flows through it."""
-        return sum(weight * terms[name][0] / jax.lax.stop_gradient(terms[name][1]) for name, weight in self.weights.items())
+        counts = {name: jax.lax.stop_gradient(divisor(terms[name][1])) for name in self.weights}
+        return sum(weight * terms[name][0] / counts[name] for name, weight in self.weights.items())
+
+
+def divisor(count: jax.Array) -> jax.Array:
+    """The count, and 1 where nothing was counted: the mean of a batch without a label is then 0, not 0 / 0."""
+    return jnp.where(count == 0, 1, count)

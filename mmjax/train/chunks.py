@@ -18,7 +18,7 @@ from mmjax.core import keys
 from mmjax.core.flops import again
 from mmjax.core.pin import pin
 from mmjax.sharding.mesh import row_parts
-from mmjax.tasks.task import Binder, Task, Terms
+from mmjax.tasks.task import Binder, Task, Terms, divisor
 from mmjax.train.state import Plan
 
 
@@ -177,7 +177,7 @@ def _counts(cut: Cut, terms_of: Callable[..., Terms], *xs: Any) -> Terms:
 
 def _factors(task: Task, terms: Terms) -> dict[str, jax.Array]:
     """What a term's sum counts in the loss: see Task.total."""
-    return {name: weight / terms[name][1] for name, weight in task.weights.items()}
+    return {name: weight / divisor(terms[name][1]) for name, weight in task.weights.items()}
 
 
 def _sums(task: Task, terms: Terms) -> dict[str, jax.Array]:

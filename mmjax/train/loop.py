@@ -97,7 +97,9 @@ def finished(run: Run) -> dict[str, Any] | None:
     return results if results.get("step") == run.config["steps"] else None
 
 
-def train(run: Run, evaluate: Evaluate, meta: Mapping[str, Any], show: bool = True) -> dict[str, Any]:
+def train(
+    run: Run, evaluate: Evaluate, meta: Mapping[str, Any], show: bool = True, init: Callable[[dict], dict] | None = None
+) -> dict[str, Any]:
     """Trains to the last step, or resumes there.
 
     Args:
@@ -105,6 +107,7 @@ def train(run: Run, evaluate: Evaluate, meta: Mapping[str, Any], show: bool = Tr
       evaluate: called at `config.eval.every` and at the end.
       meta: what travels in each checkpoint beside the state (tokenizer, preprocessing).
       show: whether to print progress.
+      init: gives a new run's {"params", "stats"} for the fresh ones; see Plan.make.
 
     Returns:
       results.json's content.
@@ -113,13 +116,13 @@ def train(run: Run, evaluate: Evaluate, meta: Mapping[str, Any], show: bool = Tr
       Interrupted: after SIGTERM, once the checkpoint is complete.
       UserError: the loss is not finite, or too many records are broken.
     """
-    return _Loop(run, evaluate, meta, show).run()
+    return _Loop(run, evaluate, meta, show, init).run()
 
 
 class _Loop:
-    def __init__(self, run: Run, evaluate: Evaluate, meta: Mapping[str, Any], show: bool):
+    def __init__(self, run: Run, evaluate: Evaluate, meta: Mapping[str, Any], show: bool, init: Callable | None):
         self.config, self.plan, self.stream = run.config, run.plan, run.stream
-        self.workdir, self.evaluate = run.workdir, evaluate
+        self.workdir, self.evaluate, self.init = run.workdir, evaluate, init
         about = {"config": run.config, "seed": run.config["seed"], "sources": run.stream.sources, "versions": versions()}
         self.meta = dict(meta) | about
         self.main = jax.process_index() == 0
@@ -155,7 +158,7 @@ class _Loop:
         before = store.meta(self.store.folder / str(latest)) if latest is not None else {}
         _same_data(self.stream.sources, before.get("sources"), self.workdir)
         if latest is None:
-            return self.plan.make(), 0
+            return self.plan.make(self.init), 0
         if latest > total:
             raise UserError(
                 f"{self.workdir} is trained to step {latest}, past steps {total}: set --config.steps, or another --workdir"
@@ -234,7 +237,7 @@ class _Loop:
         span = max(now - self.mark, 1e-9)
         sums = {name: sum(w[name] for w in window) for name in window[0]}
         scalars = {name: float(value) / n for name, value in sums.items() if np.ndim(value) == 0}
-        terms = {name.removeprefix("terms/"): float(pair[0] / pair[1]) for name, pair in sums.items() if np.ndim(pair)}
+        terms = {name.removeprefix("terms/"): float(pair[0] / (pair[1] or 1)) for name, pair in sums.items() if np.ndim(pair)}
         weights = self.plan.task.weights
         scalars |= {f"loss/{name}" if name in weights else name: value for name, value in terms.items()}
         speed = timed * self.config["batch_size"] / span

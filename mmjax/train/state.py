@@ -1,7 +1,7 @@
 """What a run carries from step to step, as nested dicts of arrays, and how it is made in place on a mesh."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -89,9 +89,23 @@ class Plan:
         """NamedShardings in the structure of the state."""
         return storage.shardings(self.placements(), self.abstract(), self.mesh)
 
-    def make(self) -> State:
-        """A fresh state on the mesh; no leaf is ever whole on one device unless its rule says so."""
-        return jax.jit(self.init, out_shardings=self.shardings())()
+    def make(self, fill: Callable[[dict], dict] | None = None) -> State:
+        """A fresh state on the mesh; no leaf is ever whole on one device unless its rule says so.
+
+        Args:
+          fill: gives other {"params", "stats"} for the fresh ones, in the same places.
+        """
+        places = self.shardings()
+        state = jax.jit(self.init, out_shardings=places)()
+        if fill is None:
+            return state
+        state |= fill({"params": state["params"], "stats": state["stats"]})
+        copies = jax.jit(
+            lambda params: (jax.tree.map(jnp.copy, params) if self.ema else {}, self.task.extra(params)),
+            out_shardings=(places["ema"], places["extra"]),
+        )
+        state["ema"], state["extra"] = copies(state["params"])
+        return state
 
 
 def frozen_paths(rules: tree.Rules, params: Any) -> frozenset[str]:

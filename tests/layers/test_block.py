@@ -203,3 +203,15 @@ def test_fused_has_the_same_values():
     params = fill(model)
     mask = jnp.tril(jnp.ones((T, T), bool))[None, None]
     np.testing.assert_allclose(model.bind(params)(draw(), mask), fused.bind(params)(draw(), mask), atol=2e-6)
+
+
+def test_post_norm_and_layer_scale_are_their_formulas():
+    options = {"act": "gelu", "norm_eps": 1e-6, "dropout": 0.0, "attention": "plain", "init": xavier(D, 1)}
+    model = module.define(
+        lambda key: Block(D, N, M, post_norm=True, layer_scale=True, key_bias=False, rngs=module.rngs(key), **options)
+    )
+    assert "bias" not in model.abstract["params"]["attn"]["key"]
+    block, x = model.bind(fill(model)), draw()
+    y = block.ln1(x + block.scale1[...] * block.attn(x))
+    z = block.ln2(y + block.scale2[...] * block.mlp(y))
+    np.testing.assert_allclose(block(x), z, rtol=1e-5, atol=1e-6)  # float32

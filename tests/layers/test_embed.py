@@ -100,3 +100,12 @@ def test_an_example_loses_the_same_whatever_it_is_computed_with(drop):
     np.testing.assert_array_equal(whole, parts)
     shuffled = np.asarray([4, 0, 5, 2, 1, 3])
     np.testing.assert_array_equal(whole[shuffled], drop(x[shuffled], 0.5, key[shuffled]))
+
+
+def test_resize_as_torch_does():
+    # From four places to two, the first lies at 0.5 of the old ones: weights -3/32, 19/32, 19/32, -3/32 of places -1, 0, 1, 2,
+    # where -1 is the edge again.
+    table = jnp.asarray(np.eye(4, dtype=np.float32))
+    found = resize(table, (1, 4), (1, 2), "torch")
+    np.testing.assert_allclose(found, [[0.5, 0.59375, -0.09375, 0], [0, -0.09375, 0.59375, 0.5]], atol=1e-6)
+    np.testing.assert_allclose(resize(jnp.ones((5, 2)), (2, 2), (3, 5), "torch"), np.ones((16, 2)), atol=1e-6)

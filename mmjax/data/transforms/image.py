@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from mmjax.core.errors import UserError
 from mmjax.data.decode import Jpeg, opened
 from mmjax.data.limits import LIMITS
-from mmjax.data.resample import resample
+from mmjax.data.resample import FILTERS, resample
 
 Record = dict[str, Any]
 Picture = UInt8[np.ndarray, "_ _ 3"]  # height, width
@@ -42,7 +42,7 @@ class Decode:
 
 
 class Resize:
-    """To size x size pixels, bicubic and antialiased, as Pillow does it within 0.01 of 255 in the mean.
+    """To size x size pixels, antialiased, as Pillow does it within 0.01 of 255 in the mean.
 
     Args:
       size: pixels a side.
@@ -52,14 +52,30 @@ class Resize:
         "shortest" brings the shorter side to `size` and keeps the centre, in torchvision's whole pixels (CLIP, OpenCLIP);
         "longest" brings the longer side to `size` and adds `fill` around (OpenCLIP's "longest").
       fill: grey level of what "longest" adds.
+      crop: pixels a side that "shortest" keeps, `size` by default (DINOv2 keeps 224 of 256).
+      centre: where an odd pixel goes that "shortest" cuts off: "round" (torchvision) or "floor" (Hugging Face).
+      filter: "bicubic" or "bilinear" (Hugging Face's ViT).
     """
 
     MODES = ("squash", "crop", "shortest", "longest")
 
-    def __init__(self, size: int, mode: str = "squash", fill: int = 0):
+    def __init__(
+        self,
+        size: int,
+        mode: str = "squash",
+        fill: int = 0,
+        crop: int | None = None,
+        centre: str = "round",
+        filter: str = "bicubic",
+    ):
         if mode not in self.MODES:
             raise UserError(f"resize: mode {mode!r} is none of {', '.join(map(repr, self.MODES))}")
-        self._size, self._mode, self._fill = size, mode, fill
+        if crop is not None and (mode != "shortest" or not 0 < crop <= size):
+            raise UserError(f"resize: crop {crop} is for mode 'shortest', and at most size {size}")
+        if centre not in ("round", "floor") or filter not in FILTERS:
+            raise UserError(f"resize: centre {centre!r} is round or floor; filter {filter!r} is {' or '.join(FILTERS)}")
+        self._size, self._mode, self._fill, self._filter = size, mode, fill, filter
+        self._crop, self._whole = crop or size, round if centre == "round" else math.floor
 
     def __call__(self, record: Record, rng: np.random.Generator) -> Record:
         picture = np.asarray(record["image"])
@@ -75,20 +91,22 @@ class Resize:
             left, right = self._middle(width, height)
             top, bottom = self._middle(height, width)
             box = (left, top, right, bottom)
-        return {**record, "image": resample(picture, box, self._size, self._size)}
+        return {**record, "image": resample(picture, box, self._crop, self._crop, filter=self._filter)}
 
     def _middle(self, side: int, other: int) -> tuple[float, float]:
         """Where, along one side, the centre crop of the resized picture begins and ends in the picture itself."""
         resized = self._size if side <= other else int(self._size * side / other)
-        first = round((resized - self._size) / 2)  # half to even, as torchvision's center_crop
-        return first * side / resized, (first + self._size) * side / resized
+        first = self._whole((resized - self._crop) / 2)  # round: half to even, as torchvision's center_crop
+        return first * side / resized, (first + self._crop) * side / resized
 
     def _framed(self, picture: Picture) -> Picture:
         height, width = picture.shape[:2]
         h, w = (max(1, round(side * self._size / max(height, width))) for side in (height, width))
         top, left = (self._size - h) // 2, (self._size - w) // 2
         canvas = np.full((self._size, self._size, 3), self._fill, np.uint8)
-        canvas[top : top + h, left : left + w] = resample(picture, (0.0, 0.0, float(width), float(height)), h, w)
+        canvas[top : top + h, left : left + w] = resample(
+            picture, (0.0, 0.0, float(width), float(height)), h, w, filter=self._filter
+        )
         return canvas
 
 

@@ -60,6 +60,7 @@ class Tokenise:
       pair: a second text of the record, e.g. an answer.
       truncation: of a pair: "longest_first", "only_first" or "only_second", as Hugging Face names them.
       padding_side: "right" or "left".
+      empty: whether a caption without a token becomes the row bos eos; otherwise it is a broken record.
       punctuation: False deletes ASCII punctuation (_ becomes a space) and repeated white space, as SigLIP does.
 
     Raises:
@@ -79,6 +80,7 @@ class Tokenise:
         truncation: str = "longest_first",
         padding_side: str = "right",
         punctuation: bool = True,
+        empty: bool = False,
     ):
         tokens = _Bytes() if tokenizer == "bytes" else load_tokenizer(tokenizer)
         self._tokens, self._length, self._lower, self._punctuation, self._pad = tokens, length, lower, punctuation, pad_id
@@ -90,6 +92,7 @@ class Tokenise:
         if truncation not in TRUNCATION or padding_side not in ("left", "right"):
             policies = f"truncation is one of {', '.join(TRUNCATION)}, padding_side left or right"
             raise UserError(f"tokenise: {policies}, not {truncation!r} and {padding_side!r}")
+        self._empty = empty
         self._left, self._most = padding_side == "left", CHARACTERS * length
 
     def __call__(self, record: Record, rng: np.random.Generator) -> Record:
@@ -100,7 +103,7 @@ class Tokenise:
     def rows(self, texts: Sequence[str]) -> dict[str, Int32[np.ndarray, " T"]]:
         """What the text (and the pair's other) become, as read-only arrays."""
         encoded = [self._tokens.encode(self._clean(text), add_special_tokens=False) for text in texts]
-        if not encoded[0].ids:
+        if not encoded[0].ids and not self._empty:
             raise ValueError(f"the {self._field} is empty")
         sizes = fit([len(one.ids) for one in encoded], self._room, self._truncation)
         ids, words, segments = [*self._bos], [-1] * len(self._bos), 0

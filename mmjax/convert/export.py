@@ -1,0 +1,117 @@
+"""Programs for others to run: each tower of a checkpoint as StableHLO (jax.export) or ONNX, any batch size in one artifact."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmjax.convert import save
+from mmjax.core import tree
+from mmjax.core.errors import UserError, suggest
+
+FORMATS = ("stablehlo", "onnx")
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+
+@dataclasses.dataclass(frozen=True)
+class Tower:
+    """One function of a checkpoint.
+
+    Attributes:
+      call: (weights by path, rows) -> vectors of length 1, float32.
+      weights: that it reads, by path.
+      row: shape and dtype of one row of its input.
+    """
+
+    call: Callable[[Mapping[str, Any], Any], jax.Array]
+    weights: dict[str, np.ndarray]
+    row: jax.ShapeDtypeStruct
+
+
+def write(towers: Mapping[str, Tower], meta: Mapping[str, Any], to: str, format: str) -> list[str]:
+    """Writes one program a tower and what its input has to go through; returns the files' names.
+
+    Raises:
+      UserError: an unknown format, or a library that is not installed.
+    """
+    if format not in FORMATS:
+        raise UserError(f"--format={format}: choose one of: {', '.join(FORMATS)}.{suggest(format, FORMATS)}")
+    with save.whole(to) as draft:
+        for name, tower in towers.items():
+            {"stablehlo": stablehlo, "onnx": onnx}[format](tower, draft, name)
+        about = {"preprocessing": meta["preprocessing"], "towers": {}}
+        for name, tower in towers.items():
+            about["towers"][name] = {"row": list(tower.row.shape), "dtype": str(tower.row.dtype), "format": format}
+        (draft / "about.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        if meta["tokenizer"] is not None:
+            (draft / "tokenizer.json").write_text(meta["tokenizer"], encoding="utf-8")
+        return sorted(path.name for path in draft.iterdir())
+
+
+def stablehlo(tower: Tower, folder: Path, name: str) -> None:
+    """NAME.stablehlo, a program for PLATFORMS of (weights, rows), and NAME.npz, its weights. docs/export.md reads them."""
+    from jax import export
+
+    (batch,) = export.symbolic_shape("batch")
+    rows = jax.ShapeDtypeStruct((batch, *tower.row.shape), tower.row.dtype)
+    weights = {path: jax.ShapeDtypeStruct(x.shape, x.dtype) for path, x in tower.weights.items()}
+    program = export.export(jax.jit(tower.call), platforms=PLATFORMS)(weights, rows)
+    (folder / f"{name}.stablehlo").write_bytes(program.serialize())
+    np.savez(folder / f"{name}.npz", **tower.weights)
+
+
+def onnx(tower: Tower, folder: Path, name: str) -> None:
+    """NAME.onnx, weights inside.
+
+    Raises:
+      UserError: jax2onnx is not installed.
+    """
+    try:
+        from jax2onnx import to_onnx
+    except ImportError:
+        raise UserError("--format=onnx needs jax2onnx, which docs/export.md says how to install") from None
+    weights = {path: jnp.asarray(x) for path, x in tower.weights.items()}
+    rows = jax.ShapeDtypeStruct(("batch", *tower.row.shape), tower.row.dtype)
+    to_onnx(lambda rows: tower.call(weights, rows), inputs=[rows], return_mode="file", output_path=str(folder / f"{name}.onnx"))
+
+
+def tower(method: Callable, model: Any, params: Mapping[str, Any], stats: Mapping[str, Any], field: str, row: Any) -> Tower:
+    """One tower, with no weight that it does not read.
+
+    Args:
+      method: a task's (bind, params, rows) -> vectors.
+      model: core.module.Model.
+      params, stats: nested dicts of arrays.
+      field: of the rows.
+      row: [shape, dtype], as config.batch has it.
+    """
+    flat = {path: np.asarray(x) for path, x in tree.flatten({"params": dict(params), "stats": dict(stats)}).items()}
+    shape = jax.ShapeDtypeStruct(tuple(row[0]), jnp.dtype(row[1]))
+
+    def call(weights: Mapping[str, Any], rows: Any) -> jax.Array:
+        # What this tower does not read is put back as zeros, which the compiler drops.
+        rest = {path: jnp.zeros(x.shape, x.dtype) for path, x in flat.items() if path not in weights}
+        nested = {"params": {}, "stats": {}} | tree.unflatten({**weights, **rest})
+        bound = model.bind(nested["params"], nested["stats"])
+        return method(lambda _: bound, nested["params"], {field: rows}).astype(jnp.float32)
+
+    one = jax.ShapeDtypeStruct((1, *shape.shape), shape.dtype)
+    jaxpr = jax.make_jaxpr(call)({path: jax.ShapeDtypeStruct(x.shape, x.dtype) for path, x in flat.items()}, one)
+    read = _read(jaxpr.jaxpr)
+    paths = list(dict(sorted(flat.items())))
+    used = {path: flat[path] for path, variable in zip(paths, jaxpr.jaxpr.invars, strict=False) if variable in read}
+    return Tower(call, used, shape)
+
+
+def _read(jaxpr: Any) -> set[Any]:
+    """Variables that the result of a program depends on."""
+    needed = {v for v in jaxpr.outvars if not hasattr(v, "val")}
+    for equation in reversed(jaxpr.eqns):
+        if any(v in needed for v in equation.outvars):
+            needed |= {v for v in equation.invars if not hasattr(v, "val")}
+    return needed

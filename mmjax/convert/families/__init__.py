@@ -1,0 +1,20 @@
+"""The families that are read and written, first match first. A new one is a file here and a line."""
+
+from mmjax.convert.families import bert, clip, efficientnet, resnet, siglip, vit, whisper
+
+FAMILIES = (
+    clip.HF,
+    clip.OPEN_CLIP,
+    resnet.CLIP,
+    siglip.HF,
+    siglip.NPZ,
+    vit.DINO,
+    vit.VIT,
+    resnet.HF,
+    bert.HF,
+    bert.ROBERTA,
+    bert.XLMR,
+    efficientnet.LITE0,
+    whisper.HF,
+    whisper.CT2,
+)

@@ -1,0 +1,1 @@
+"""What a trained or converted checkpoint says of new pictures and texts."""

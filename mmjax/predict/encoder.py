@@ -1,0 +1,121 @@
+"""A checkpoint as a function: files and strings in, vectors and logits out, by the preprocessing that it carries."""
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from mmjax.checkpoint import store
+from mmjax.core import keys, registry
+from mmjax.core.errors import UserError
+from mmjax.data.transforms import TRANSFORMS
+from mmjax.data.transforms.text import Tokenise
+from mmjax.tasks import build as tasks
+from mmjax.tasks.task import Binder
+
+BATCH = 64
+
+
+class Encoder:
+    """The towers of a checkpoint on this process's first device.
+
+    Args:
+      checkpoint: a workdir (its newest), checkpoints/<step> or a converted folder.
+      batch_size: rows that are embedded at once; the last batch is filled up, so that each tower compiles once.
+
+    Attributes:
+      meta: what travels in the checkpoint.
+
+    Raises:
+      UserError: there is no checkpoint there.
+    """
+
+    def __init__(self, checkpoint: str, batch_size: int = BATCH):
+        folder = store.find(checkpoint)
+        self.meta, self.folder = store.meta(folder), str(folder)
+        config = self.meta["config"]
+        self._model, self.task = tasks.build(config)
+        part = "ema" if config["eval"]["params"] == "ema" else "params"
+        like = {part: self._model.abstract["params"], "stats": self._model.abstract["stats"]}
+        place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        state = store.restore(folder, like, jax.tree.map(lambda _: place, like), parts=(part, "stats"))
+        self._params, self._stats, self._batch = state[part], state["stats"], batch_size
+        self._transforms = config["eval"]["transforms"]
+        self._programs: dict[str, Callable] = {}
+
+    def images(self, pictures: Sequence[bytes], what: str = "image") -> Float[np.ndarray, "n D"]:
+        """What the task's method `what` ("image" or "logits") makes of encoded pictures, in float32.
+
+        Raises:
+          UserError: this checkpoint reads no pictures.
+          ValueError, OSError: a picture cannot be decoded; see `decodes`.
+        """
+        transforms = [registry.build(TRANSFORMS, t) for t in self._transforms if t["name"] in ("decode", "resize")]
+        if not transforms:
+            raise UserError(f"{self.folder} reads no pictures: its preprocessing has none")
+
+        def row(picture: bytes) -> dict[str, np.ndarray]:
+            record: dict[str, Any] = {"image": picture}
+            for transform in transforms:
+                record = transform(record, keys.rng(0, "predict", 0))
+            return {"image": np.asarray(record["image"])}
+
+        return self._run(what, (row(picture) for picture in pictures))
+
+    def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "n D"]:
+        """Embeddings of texts, in float32.
+
+        Raises:
+          UserError: this checkpoint reads no texts, or carries no tokenizer.
+        """
+        tokenise = self.tokeniser()
+        return self._run("text", ({"text": tokenise.rows((text,))["text"]} for text in texts))
+
+    def tokeniser(self) -> Tokenise:
+        """Text to token ids, as in training.
+
+        Raises:
+          UserError: this checkpoint reads no texts, or carries no tokenizer.
+        """
+        specs = [dict(t) for t in self._transforms if t["name"] == "tokenise"]
+        if not specs:
+            raise UserError(f"{self.folder} reads no texts: its preprocessing has none")
+        spec = specs[0]
+        with tempfile.TemporaryDirectory() as folder:
+            if self.meta["tokenizer"] is not None:
+                path = Path(folder) / "tokenizer.json"
+                path.write_text(self.meta["tokenizer"], encoding="utf-8")
+                spec["tokenizer"] = str(path)
+            elif spec["tokenizer"] != "bytes":
+                raise UserError(f"{self.folder} carries no tokenizer, which texts need; pictures work without")
+            return registry.build(TRANSFORMS, {**spec, "empty": True})
+
+    def scale(self) -> tuple[float, float]:
+        """What cosines are multiplied by, and what is added then."""
+        bound = self._model.bind(self._params, self._stats)
+        return float(bound.scale()), float(bound.bias())
+
+    def _run(self, what: str, rows: Iterator[dict[str, np.ndarray]]) -> Float[np.ndarray, "n D"]:
+        if not hasattr(self.task, what):
+            raise UserError(f"{self.folder}: its task gives no {what}")
+        if what not in self._programs:
+            method = getattr(self.task, what)
+            self._programs[what] = jax.jit(lambda params, stats, batch: method(Binder(self._model, stats), params, batch))
+        done, batch = [], []
+        for row in rows:
+            batch.append(row)
+            if len(batch) == self._batch:
+                done.append(self._embed(what, batch))
+                batch = []
+        if batch:
+            done.append(self._embed(what, batch))
+        return np.concatenate(done) if done else np.zeros((0, 0), np.float32)
+
+    def _embed(self, what: str, batch: list[dict[str, np.ndarray]]) -> np.ndarray:
+        filled = batch + [batch[-1]] * (self._batch - len(batch))
+        stacked = {name: np.stack([row[name] for row in filled]) for name in batch[0]}
+        return np.asarray(self._programs[what](self._params, self._stats, stacked), np.float32)[: len(batch)]

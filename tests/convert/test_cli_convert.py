@@ -1,0 +1,142 @@
+"""convert, predict and export from the command line, over one tiny CLIP with a tokenizer."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+from test_save import SPEC, words
+
+from mmjax import models
+from mmjax.cli import main
+from mmjax.convert import readers, table
+from mmjax.convert.families import clip
+from mmjax.core import tree
+
+VOCABULARY = ["red", "blue", "a", "<|startoftext|>", "<|endoftext|>"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A Hugging Face folder, three pictures and a file that is none."""
+    place = tmp_path_factory.mktemp("cli")
+    (place / "hf").mkdir()
+    own = tree.flatten(models.build(SPEC).abstract)
+    rng = np.random.default_rng(0)
+    leaves = {path: rng.normal(size=x.shape).astype(np.float32) for path, x in own.items()}
+    tensors = table.write(table.expand(clip.hf_table(SPEC), own), leaves)
+    readers.write_safetensors(place / "hf" / "model.safetensors", tensors)
+    (place / "hf" / "config.json").write_text(json.dumps(clip.hf_config(SPEC)))
+    words(VOCABULARY).save(str(place / "hf" / "tokenizer.json"))
+    (place / "pictures").mkdir()
+    for name, colour in {"b": (0, 0, 255), "a": (255, 0, 0), "c": (9, 9, 9)}.items():
+        Image.new("RGB", (9, 13), colour).save(place / "pictures" / f"{name}.png")
+    (place / "pictures" / "broken.png").write_bytes(b"no picture")
+    main(["convert", f"--from={place}/hf", f"--to={place}/mmjax", "--format=mmjax"])
+    return place
+
+
+def test_convert_says_what_it_mapped(place, capsys):
+    main(["convert", f"--from={place}/hf", f"--to={place}/open_clip", "--format=open_clip"])
+    said = capsys.readouterr().out
+    assert "hf: CLIP with the names of hf" in said
+    assert "text_projection.weight -> params/text_projection/kernel  (linear)" in said
+    assert "encoder.layers.1.layer_norm1.weight -> params/image_encoder/stack/blocks/ln1/scale [1]" in said
+    kept = json.loads((place / "open_clip" / "open_clip_config.json").read_text())
+    assert kept["model_cfg"]["vision_cfg"]["head_width"] == 4
+    assert sorted(path.name for path in place.iterdir()) == ["hf", "mmjax", "open_clip", "pictures"]
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["convert", "--from={0}/hf", "--to={0}/hf", "--format=hf"], "is there already and not empty"),
+        (["convert", "--from={0}/hf", "--to={0}/x", "--format=onnx"], "choose one of: mmjax, hf, open_clip, npz"),
+        (["convert", "--from={0}/mmjax", "--to={0}/x", "--format=mmjax"], "a checkpoint of mmjax already"),
+        (["export", "--checkpoint={0}/mmjax", "--to={0}/x", "--format=tflite"], "choose one of: stablehlo, onnx"),
+        (["export", "--checkpoint={0}/mmjax", "--to={0}/x", "--format=stablehlo", "--tower=audio"], "has: image, text"),
+        (["predict", "embed", "--checkpoint={0}/mmjax", "--out={0}/e.npz"], "give --images, --texts or both"),
+        (["predict", "embed", "--checkpoint={0}/hf", "--texts=a", "--out={0}/e.npz"], "no checkpoint in"),
+        (["predict", "embed", "--checkpoint={0}/mmjax", "--images={0}/nowhere", "--out={0}/e.npz"], "no picture there"),
+        (["predict", "classify", "--checkpoint={0}/mmjax", "--images={0}/pictures"], "give --labels"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, message, place, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([argument.format(place) for argument in arguments])
+    said = capsys.readouterr().err
+    assert stopped.value.code == 2
+    assert message in said
+    assert not (place / "x").exists()
+
+
+def test_embed_classify_retrieve(place, capsys):
+    common = [f"--checkpoint={place}/mmjax"]
+    (place / "texts.txt").write_text("red\na blue\n")
+    main(["predict", "embed", *common, f"--images={place}/pictures", f"--texts={place}/texts.txt", f"--out={place}/e.npz"])
+    heard = capsys.readouterr()
+    assert "left out, cannot be decoded: " in heard.err
+    assert "broken.png" in heard.err
+    with np.load(place / "e.npz") as found:
+        assert [name.rpartition("/")[2] for name in found["image_id"]] == ["a.png", "b.png", "c.png"]
+        assert found["text_id"].tolist() == ["red", "a blue"]
+        image, text = found["image"], found["text"]
+    assert (image.shape, text.shape, image.dtype) == ((3, 6), (2, 6), np.float32)
+    np.testing.assert_allclose(np.linalg.norm(image, axis=1), 1, rtol=1e-6)  # float32
+
+    sheet = f"--out={place}/sheet.png"
+    main(["predict", "classify", *common, f"--images={place}/pictures", "--labels=red,a blue", "--template={}", sheet])
+    said = capsys.readouterr().out.splitlines()
+    scale = np.exp(min(float(readers.read(place / "hf")["logit_scale"].read()), np.log(100)))
+    logits = scale * image @ text.T
+    best = int(logits[0].argmax())
+    assert f"{['red', 'a blue'][best]} {1 / (1 + np.exp(logits[0].min() - logits[0].max())):.3f}" in said[1]
+    assert Image.open(place / "sheet.png").size[0] > 100
+
+    pytest.importorskip("usearch")
+    for fresh in ("3 indexed", "3 in the index"):
+        main(["predict", "retrieve", *common, f"--images={place}/pictures", "--query=a blue", f"--index={place}/index", sheet])
+        heard = capsys.readouterr()
+        assert fresh in heard.err
+    order = np.argsort(-(image @ text[1]))
+    names = [line.rpartition("/")[2] for line in heard.out.splitlines()[:3]]
+    assert names == [["a.png", "b.png", "c.png"][i] for i in order]
+    main(["predict", "retrieve", *common, f"--texts={place}/texts.txt", f"--query={place}/pictures/b.png"])
+    assert capsys.readouterr().out.splitlines()[0].endswith(["red", "a blue"][int((text @ image[1]).argmax())])
+
+
+def test_exported_stablehlo_is_the_tower(place, capsys):
+    main(["export", f"--checkpoint={place}/mmjax", f"--to={place}/programs", "--format=stablehlo"])
+    assert (
+        capsys.readouterr()
+        .out.strip()
+        .endswith("about.json, image.npz, image.stablehlo, text.npz, text.stablehlo, tokenizer.json")
+    )
+    from mmjax.predict.encoder import Encoder
+
+    encoder = Encoder(f"{place}/mmjax")
+    row = encoder.tokeniser().rows(("a blue",))["text"]
+    for count in (1, 3):
+        found = run(place / "programs", "text", np.stack([row] * count))
+        np.testing.assert_allclose(found, np.repeat(encoder.texts(["a blue"]), count, axis=0), atol=1e-5)
+    with np.load(place / "programs" / "image.npz") as weights:
+        assert not [name for name in weights if "text" in name]
+
+
+def run(folder, tower, rows):
+    """The reader of docs/export.md, word for word."""
+    text = (readers.Path(__file__).parents[2] / "docs" / "export.md").read_text()
+    code = text.split("```python\n")[1].split("```")[0]
+    scope = {}
+    exec(code, scope)
+    return np.asarray(scope["load"](folder, tower)(rows))
+
+
+def test_platforms_of_the_artifact(place):
+    main(["export", f"--checkpoint={place}/mmjax", f"--to={place}/one", "--format=stablehlo", "--tower=image"])
+    from jax import export
+
+    program = export.deserialize((place / "one" / "image.stablehlo").read_bytes())
+    assert program.platforms == ("cpu", "cuda", "tpu")
+    assert jax.tree.leaves(program.in_avals)[-1].shape[1:] == (8, 8, 3)

@@ -1,0 +1,413 @@
+"""Converted weights against the implementations they come from, on random weights in float64.
+
+Each family: its own library saves a folder; mmjax recognises and maps it; outputs, loss and the gradient of every parameter
+agree within 1e-9 relative (max|a - b| / max(max|b|, 1e-6 x the largest leaf's maximum); float64 keeps 16 digits). Then the
+folder that mmjax writes back holds the same bytes. Gradients are compared under the foreign names, by the map itself.
+"""
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmjax import models
+from mmjax.convert import readers, save, table
+from mmjax.convert.recognise import recognise
+from mmjax.core import tree
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+SMALL = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+IDS = np.array([[1, 5, 6, 7, 19, 0, 0], [1, 8, 9, 10, 11, 12, 19]])
+PIXELS = {"image_size": 12, "patch_size": 4}
+WORDS = {"vocab_size": 20, "max_position_embeddings": 7}
+
+
+@pytest.fixture(autouse=True)
+def float64():
+    with jax.enable_x64(True):
+        yield
+
+
+def randomise(net):
+    """Every weight normal with standard deviation 0.3, so that no bias is zero and no norm trivial."""
+    generator = torch.Generator().manual_seed(0)
+    net = net.double().eval()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+        for name, buffer in net.named_buffers():
+            if name.endswith("running_var"):
+                buffer.copy_(0.5 + torch.rand(buffer.shape, generator=generator, dtype=torch.float64))
+            elif name.endswith("running_mean"):
+                buffer.copy_(torch.randn(buffer.shape, generator=generator, dtype=torch.float64))
+    return net
+
+
+def pictures(size):
+    return np.random.default_rng(0).normal(size=(2, size, size, 3))
+
+
+def channels_first(x):
+    return torch.tensor(np.asarray(x).transpose(0, 3, 1, 2))
+
+
+def error(a, b):
+    """The largest relative error of DESIGN.md over leaves of the same names."""
+    assert a.keys() == b.keys()
+    floor = 1e-6 * max(np.abs(x).max() for x in b.values())
+    errors = {}
+    for name in b:
+        assert a[name].shape == b[name].shape, name
+        errors[name] = np.abs(np.asarray(a[name]) - b[name]).max() / max(np.abs(b[name]).max(), floor)
+    worst = max(errors, key=errors.get)
+    return errors[worst], worst
+
+
+def load(path, like=None):
+    """(what was recognised, the model in float64, params, stats)"""
+    found = recognise(str(path), like)
+    arrays = tree.unflatten({name: jnp.asarray(leaf.read(), jnp.float64) for name, leaf in found.leaves.items()})
+    return found, models.build(found.model, dtype="float64"), arrays["params"], arrays.get("stats", {})
+
+
+def check(path, kept, theirs, loss, run):
+    """Values, loss and gradients.
+
+    Args:
+      path: the folder that the library saved.
+      kept: gradients under the names of that folder.
+      theirs: the library's outputs by name.
+      loss: the library's.
+      run: (bound model) -> (outputs, loss).
+    """
+    found, model, params, stats = load(path)
+
+    def value(params):
+        outputs, loss = run(model.bind(params, stats))
+        return loss, outputs
+
+    (ours, outputs), gradient = jax.jit(jax.value_and_grad(value, has_aux=True))(params)
+    worst = {
+        "outputs": error(outputs, {name: y.detach().numpy() for name, y in theirs.items()}),
+        "loss": error({"": ours}, {"": loss.detach().numpy()}),
+    }
+    flat = tree.flatten({"params": gradient})
+    entries = {name: entry for name, entry in found.entries.items() if all(path in flat for path in entry.own)}
+    gradients = table.write(entries, flat)
+    # softmax is blind to what all keys share: their biases' gradients are rounding noise
+    noise = [name for name in gradients if name.endswith(("k_proj.bias", "key.bias"))]
+    for name in noise:
+        assert np.abs(gradients.pop(name)).max() < 1e-10 * max(1, np.abs(ours))
+    for name in [name for name in gradients if name.endswith("in_proj_bias")]:
+        size = len(gradients[name]) // 3
+        for grads in (gradients, kept):
+            grads[name] = np.delete(grads[name], np.s_[size : 2 * size])
+    assert len(gradients) + len(noise) == len(entries)
+    prefix = found.family.prefix(found.model)  # which a head's own names lack
+    worst["gradients"] = error(gradients, {name: kept[name] if name in kept else kept[prefix + name] for name in gradients})
+    print({kind: f"{e:.1e} {name}" for kind, (e, name) in worst.items()})
+    assert max(e for e, _ in worst.values()) < 1e-9, worst
+    return found
+
+
+def saved(net, folder):
+    """Saves a transformers model, and its gradients under the same names."""
+    net.save_pretrained(folder)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            kept = parameter.detach().clone()
+            parameter.copy_(torch.zeros_like(kept) if parameter.grad is None else parameter.grad)
+            parameter.kept = kept
+    net.save_pretrained(f"{folder}-gradients")
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.copy_(parameter.kept)
+    return {name: np.array(tensor.read()) for name, tensor in readers.read(Path(f"{folder}-gradients")).items()}
+
+
+def round_trip(folder, tmp_path, format="hf", lost=()):
+    """hf -> mmjax -> hf: the same names and bytes, but for what a rule drops."""
+    save.mmjax_folder(recognise(str(folder)), f"{tmp_path}/mmjax", "test")
+    save.foreign_folder(f"{tmp_path}/mmjax", f"{tmp_path}/back", format)
+    before, after = readers.read(Path(folder)), readers.read(tmp_path / "back")
+    assert sorted(set(before) - set(after)) == sorted(lost)
+    assert set(after) <= set(before)
+    for name in after:
+        assert (after[name].dtype, after[name].shape) == (before[name].dtype, before[name].shape), name
+        assert after[name].read().tobytes() == before[name].read().tobytes(), name
+    return tmp_path / "back"
+
+
+def assert_same(a, b):
+    """The weights' bytes are equal, but torch's kernels round by where an array lies in memory."""
+    assert error({"": a.detach().numpy()}, {"": b.detach().numpy()})[0] < 1e-13
+
+
+def softmax_loss(logits):
+    right = jnp.arange(len(logits))
+    return -sum(jax.nn.log_softmax(x)[right, right].mean() for x in (logits, logits.T)) / 2
+
+
+def dual(size):
+    def run(bound):
+        image, text = bound.image(jnp.asarray(pictures(size)))[0], bound.text(jnp.asarray(IDS))[0]
+        logits = bound.scale() * image @ text.T + bound.bias()
+        return {"image": image, "text": text, "logits": logits}, softmax_loss(logits)
+
+    return run
+
+
+def clip_net(act):
+    shared = {"hidden_act": act, "layer_norm_eps": 1e-5}
+    ends = {"eos_token_id": 19, "bos_token_id": 18, "pad_token_id": 0}
+    config = transformers.CLIPConfig(
+        text_config={**SMALL, **WORDS, **shared, **ends}, vision_config={**SMALL, **PIXELS, **shared}, projection_dim=10
+    )
+    return randomise(transformers.CLIPModel(config))
+
+
+def clip_outputs(net, **loss):
+    theirs = net(input_ids=torch.from_numpy(IDS), pixel_values=channels_first(pictures(12)), **loss)
+    return {"image": theirs.image_embeds, "text": theirs.text_embeds, "logits": theirs.logits_per_image}, theirs.loss
+
+
+@pytest.mark.parametrize("act", ["quick_gelu", "gelu"])
+def test_clip_of_transformers(act, tmp_path):
+    net = clip_net(act)
+    theirs, loss = clip_outputs(net, return_loss=True)
+    loss.backward()
+    gradients = saved(net, tmp_path / "hf")
+    check(tmp_path / "hf", gradients, theirs, loss, dual(12))
+    again = transformers.CLIPModel.from_pretrained(round_trip(tmp_path / "hf", tmp_path)).double().eval()
+    assert_same(clip_outputs(again)[0]["logits"], theirs["logits"])
+
+
+def open_clip_net(vision, quick=False):
+    open_clip = pytest.importorskip("open_clip")
+    text = {"context_length": 7, "vocab_size": 20, "width": 12, "heads": 3, "layers": 2}
+    config = {"embed_dim": 10, "vision_cfg": vision, "text_cfg": text, "quick_gelu": quick}
+    net = randomise(open_clip.CLIP(10, open_clip.CLIPVisionCfg(**vision), open_clip.CLIPTextCfg(**text), quick_gelu=quick))
+    return net, config
+
+
+def open_clip_folder(net, config, folder):
+    from safetensors.torch import save_file
+
+    folder.mkdir()
+    save_file({name: x.contiguous() for name, x in net.state_dict().items()}, folder / "open_clip_model.safetensors")
+    preprocess = {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "interpolation": "bicubic", "resize_mode": "shortest"}
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}))
+
+
+def open_clip_outputs(net, size):
+    image, text, scale = net(channels_first(pictures(size)), torch.from_numpy(IDS))
+    logits = scale * image @ text.T
+    right = torch.arange(2)
+    loss = sum(torch.nn.functional.cross_entropy(x, right) for x in (logits, logits.T)) / 2
+    return {"image": image, "text": text, "logits": logits}, loss
+
+
+@pytest.mark.parametrize("quick", [True, False], ids=["quick_gelu", "gelu"])
+def test_clip_of_open_clip(quick, tmp_path):
+    # head_width and mlp_ratio as bigG/14 has them: not 64 and not 4.
+    vision = {"image_size": 12, "patch_size": 4, "width": 16, "layers": 2, "head_width": 8, "mlp_ratio": 4.9231}
+    net, config = open_clip_net(vision, quick)
+    theirs, loss = open_clip_outputs(net, 12)
+    loss.backward()
+    open_clip_folder(net, config, tmp_path / "open_clip")
+    gradients = {name: p.grad.numpy() for name, p in net.named_parameters()}
+    found = check(tmp_path / "open_clip", gradients, theirs, loss, dual(12))
+    assert found.preprocessing.pixels == {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}
+    round_trip(tmp_path / "open_clip", tmp_path, "open_clip")
+    save.foreign_folder(f"{tmp_path}/mmjax", f"{tmp_path}/hf", "hf")
+    again = transformers.CLIPModel.from_pretrained(tmp_path / "hf").double().eval()
+    logits = clip_outputs(again)[0]["logits"]
+    assert error({"": logits.detach().numpy()}, {"": theirs["logits"].detach().numpy()})[0] < 1e-9
+
+
+def test_clip_resnet_of_open_clip(tmp_path):
+    vision = {"image_size": 64, "layers": [1, 2, 1, 1], "width": 8, "patch_size": None, "head_width": 32}
+    net, config = open_clip_net(vision)
+    theirs, loss = open_clip_outputs(net, 64)
+    loss.backward()
+    open_clip_folder(net, config, tmp_path / "open_clip")
+    gradients = {name: p.grad.numpy() for name, p in net.named_parameters()}
+    check(tmp_path / "open_clip", gradients, theirs, loss, dual(64))
+    counters = [name for name in net.state_dict() if name.endswith("num_batches_tracked")]
+    round_trip(tmp_path / "open_clip", tmp_path, "open_clip", lost=counters)
+
+
+def test_siglip_of_transformers(tmp_path):
+    config = transformers.SiglipConfig(text_config={**SMALL, **WORDS}, vision_config={**SMALL, **PIXELS})
+    net = randomise(transformers.SiglipModel(config))
+    theirs, loss = clip_outputs(net, return_loss=True)
+    loss.backward()
+    gradients = saved(net, tmp_path / "hf")
+
+    def run(bound):
+        outputs = dual(12)(bound)[0]
+        signs = 2 * jnp.eye(2) - 1
+        return outputs, -jax.nn.log_sigmoid(signs * outputs["logits"]).sum(-1).mean()
+
+    check(tmp_path / "hf", gradients, theirs, loss, run)
+    again = transformers.SiglipModel.from_pretrained(round_trip(tmp_path / "hf", tmp_path)).double().eval()
+    assert_same(clip_outputs(again)[0]["logits"], theirs["logits"])
+    # big_vision itself is no package: its npz is proven by the way there and back, and by shapes of its own.
+    save.foreign_folder(f"{tmp_path}/mmjax", f"{tmp_path}/npz", "npz")
+    assert readers.read(tmp_path / "npz" / "model.npz")["params/img/MAPHead_0/probe"].shape == (1, 1, 16)
+    shape = readers.read(tmp_path / "npz" / "model.npz")[
+        "params/txt/Encoder_0/encoderblock_1/MultiHeadDotProductAttention_0/out/kernel"
+    ].shape
+    assert shape == (2, 8, 16)
+    found = recognise(f"{tmp_path}/npz/model.npz")
+    for name, leaf in recognise(f"{tmp_path}/hf").leaves.items():
+        assert np.array_equal(found.leaves[name].read(), leaf.read()), name
+
+
+def logits_of(size):
+    def run(bound):
+        y = bound.logits(jnp.asarray(pictures(size)))[0]
+        return {"logits": y}, -jax.nn.log_softmax(y)[jnp.arange(2), jnp.array([2, 0])].mean()
+
+    return run
+
+
+def test_vit_of_transformers(tmp_path):
+    net = randomise(transformers.ViTForImageClassification(transformers.ViTConfig(**SMALL, **PIXELS, num_labels=3)))
+    theirs = net(channels_first(pictures(12)), labels=torch.tensor([2, 0]))
+    theirs.loss.backward()
+    gradients = saved(net, tmp_path / "hf")
+    check(tmp_path / "hf", gradients, {"logits": theirs.logits}, theirs.loss, logits_of(12))
+    back = round_trip(tmp_path / "hf", tmp_path)
+    again = transformers.ViTForImageClassification.from_pretrained(back).double().eval()
+    assert_same(again(channels_first(pictures(12))).logits, theirs.logits)
+
+
+def test_dinov2_of_transformers(tmp_path):
+    config = transformers.Dinov2Config(**{**SMALL, "intermediate_size": 48}, **PIXELS, mlp_ratio=3)
+    net = randomise(transformers.Dinov2Model(config))
+    theirs = net(channels_first(pictures(12))).pooler_output
+    loss = theirs.sin().sum()
+    loss.backward()
+    gradients = saved(net, tmp_path / "hf")
+
+    def run(bound):
+        y = bound.logits(jnp.asarray(pictures(12)))[0]
+        return {"logits": y}, jnp.sin(y).sum()
+
+    check(tmp_path / "hf", gradients, {"logits": theirs}, loss, run)
+    round_trip(tmp_path / "hf", tmp_path, lost=["embeddings.mask_token"])
+    # Another picture size: the positions are interpolated, in float32 over there.
+    _, model, params, stats = load(tmp_path / "hf")
+    ours, theirs = (
+        model.bind(params, stats).logits(jnp.asarray(pictures(20)))[0],
+        net(channels_first(pictures(20))).pooler_output,
+    )
+    assert error({"": ours}, {"": theirs.detach().numpy()})[0] < 1e-6
+
+
+@pytest.mark.parametrize("block", ["bottleneck", "basic"])
+def test_resnet_of_transformers(block, tmp_path):
+    config = {"embedding_size": 6, "hidden_sizes": [8, 16], "depths": [1, 2], "layer_type": block, "num_labels": 3}
+    net = randomise(transformers.ResNetForImageClassification(transformers.ResNetConfig(**config)))
+    theirs = net(channels_first(pictures(33)), labels=torch.tensor([2, 0]))
+    theirs.loss.backward()
+    gradients = saved(net, tmp_path / "hf")
+    check(tmp_path / "hf", gradients, {"logits": theirs.logits}, theirs.loss, logits_of(33))
+    counters = [name for name in readers.read(tmp_path / "hf") if name.endswith("num_batches_tracked")]
+    back = round_trip(tmp_path / "hf", tmp_path, lost=counters)
+    again = transformers.ResNetForImageClassification.from_pretrained(back).double().eval()
+    assert_same(again(channels_first(pictures(33))).logits, theirs.logits)
+
+
+def bert_net(kind):
+    classes = {"bert": ("BertConfig", "BertModel"), "roberta": ("RobertaConfig", "RobertaModel")}
+    classes["xlm-roberta"] = ("XLMRobertaConfig", "XLMRobertaModel")
+    config, model = (getattr(transformers, name) for name in classes[kind])
+    pad = 0 if kind == "bert" else 1
+    words = {"vocab_size": 20, "max_position_embeddings": 9, "type_vocab_size": 2 - pad, "pad_token_id": pad}
+    # Eager attention: the fused kernels of torch need no mask where there is no padding, and differ then by rounding alone.
+    return randomise(model(config(**SMALL, **words, layer_norm_eps=1e-7, attn_implementation="eager")))
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "xlm-roberta", "minilm"])
+def test_bert_of_transformers(kind, tmp_path):
+    net = bert_net("bert" if kind == "minilm" else kind)
+    pad = net.config.pad_token_id
+    ids = np.where(IDS == 0, pad, np.where(pad == IDS, 2, IDS))
+    mask = torch.from_numpy(ids != pad)
+    hidden = net(torch.from_numpy(ids), attention_mask=mask.long())
+    theirs = hidden.last_hidden_state[:, 0]
+    if kind == "minilm":  # the formula of sentence-transformers' Pooling
+        theirs = (hidden.last_hidden_state * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+    loss = theirs.sin().sum()
+    loss.backward()
+    gradients = saved(net, tmp_path / "hf")
+    if kind == "minilm":
+        (tmp_path / "hf" / "1_Pooling").mkdir()
+        pooling = {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}
+        (tmp_path / "hf" / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+
+    def run(bound):
+        y = bound.logits(jnp.asarray(ids))[0]
+        return {"text": y}, jnp.sin(y).sum()
+
+    check(tmp_path / "hf", gradients, {"text": theirs}, loss, run)
+    back = round_trip(tmp_path / "hf", tmp_path)
+    assert (back / "1_Pooling" / "config.json").exists() == (kind == "minilm")
+    assert recognise(str(back)).model == recognise(str(tmp_path / "hf")).model
+    again = type(net).from_pretrained(back, attn_implementation="eager").double().eval()
+    reloaded = again(torch.from_numpy(ids), attention_mask=mask.long()).last_hidden_state
+    assert_same(reloaded, hidden.last_hidden_state)
+
+
+def test_whisper_of_transformers(tmp_path):
+    sizes = {"d_model": 16, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 24, "num_mel_bins": 8}
+    small = {"decoder_layers": 1, "decoder_attention_heads": 2, "decoder_ffn_dim": 24, "vocab_size": 20}
+    ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
+    config = transformers.WhisperConfig(**sizes, **small, **ids, max_source_positions=10)
+    net = randomise(transformers.WhisperModel(config))
+    for parameter in net.parameters():  # the table of sines is frozen there; its gradient is compared too
+        parameter.requires_grad_(True)
+    mel = np.random.default_rng(0).normal(size=(2, 8, 20))
+    theirs = net.get_encoder()(torch.tensor(mel)).last_hidden_state
+    loss = theirs.sin().sum()
+    loss.backward()
+    gradients = {name.removeprefix("encoder."): x for name, x in saved(net, tmp_path / "hf").items()}
+
+    def run(bound):
+        y = bound.encoder.tokens(jnp.asarray(mel))
+        return {"tokens": y}, jnp.sin(y).sum()
+
+    found = check(tmp_path / "hf", gradients, {"tokens": theirs}, loss, run)
+    assert all(name.startswith("decoder.") for name in found.dropped)
+    save.mmjax_folder(found, f"{tmp_path}/mmjax", "test")  # written in no other project's names: there is no decoder
+
+
+def test_efficientnet_lite0_of_its_port(tmp_path):
+    port = pytest.importorskip("efficientnet_lite_pytorch")
+    net = port.EfficientNet.from_name("efficientnet-lite0")
+    net = randomise_scaled(net)
+    theirs = net(channels_first(pictures(64)))
+    loss = torch.nn.functional.cross_entropy(theirs, torch.tensor([2, 0]))
+    loss.backward()
+    torch.save(net.state_dict(), tmp_path / "lite0.pth")
+    gradients = {name: p.grad.numpy() for name, p in net.named_parameters()}
+    check(tmp_path / "lite0.pth", gradients, {"logits": theirs}, loss, logits_of(64))
+
+
+def randomise_scaled(net):
+    """As `randomise`, but kernels keep their start: 50 layers of deviation 0.3 would leave ReLU6 nothing to pass on."""
+    generator = torch.Generator().manual_seed(0)
+    net = net.double().eval()
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            if parameter.ndim == 1:
+                noise = 0.3 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+                parameter.copy_(noise + (1.0 if name.endswith("weight") else 0.0))
+    return net
