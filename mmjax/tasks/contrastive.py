@@ -52,9 +52,10 @@ class Contrastive(Task):
 
     def relate(self, bind: Callable, params: dict, z: Any, extra: dict) -> tuple[Terms, Any]:
         model = bind(params)
-        return registry.build(CONTRASTIVE, self._loss, z["image"], z["text"], model.scale(), model.bias(), z["group"]), {}
+        terms = registry.build(CONTRASTIVE, self._loss, z["image"], z["text"], model.scale(), model.bias(), z["group"])
+        return terms | {"logit_scale": (model.scale(), jnp.float32(1))}, {}
 
     def read(self, bind: Callable, params: dict, z: Any, aux: Any, key: Key[Array, " B"] | None) -> Terms:
         count = jnp.float32(z["image"].shape[0])
         cosine = jnp.einsum("bd,bd->b", z["image"], z["text"])
-        return {"cosine/positive": (cosine.sum(), count), "logit_scale": (bind(params).scale(), jnp.float32(1))}
+        return {"cosine/positive": (cosine.sum(), count)}

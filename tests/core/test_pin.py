@@ -36,7 +36,7 @@ def test_with_a_mesh_pin_constrains_every_leaf():
 def test_a_kind_without_a_rule_is_an_error():
     with (
         on(make({"data": -1}, jax.devices()[:1]), PINS),
-        pytest.raises(ValueError, match="pin: the mesh has no rule for 'heads'; it has: rows, whole"),
+        pytest.raises(ValueError, match="pin: the mesh has no rule for 'heads'; it has: rows, chunks, whole"),
     ):
         pin(jnp.ones(2), "heads")
 
