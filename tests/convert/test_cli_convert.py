@@ -133,6 +133,27 @@ def run(folder, tower, rows):
     return np.asarray(scope["load"](folder, tower)(rows))
 
 
+def test_exported_onnx_is_the_tower(place):
+    for needed in ("jax2onnx", "onnxruntime"):
+        pytest.importorskip(needed)
+    import onnxruntime
+
+    main(["export", f"--checkpoint={place}/mmjax", f"--to={place}/onnx", "--format=onnx"])
+    from mmjax.predict.encoder import Encoder
+
+    encoder = Encoder(f"{place}/mmjax")
+    row = encoder.tokeniser().rows(("a blue",))["text"]
+    for name, rows in {
+        "text": np.stack([row] * 3),
+        "image": np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8),
+    }.items():
+        session = onnxruntime.InferenceSession(str(place / "onnx" / f"{name}.onnx"))
+        wanted = encoder._embed(name, [{name: one} for one in rows])
+        for count in (1, 3):
+            (found,) = session.run(None, {session.get_inputs()[0].name: rows[:count]})
+            np.testing.assert_allclose(found, wanted[:count], atol=1e-5)
+
+
 def test_platforms_of_the_artifact(place):
     main(["export", f"--checkpoint={place}/mmjax", f"--to={place}/one", "--format=stablehlo", "--tower=image"])
     from jax import export

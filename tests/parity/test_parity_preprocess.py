@@ -94,7 +94,13 @@ def test_pixels(name, kind, tmp_path):
             record = transform(record, np.random.default_rng(0))
         want = theirs(given, do_rescale=False, do_normalize=False, return_tensors="np")["pixel_values"][0].transpose(1, 2, 0)
         assert record["image"].shape == want.shape
-        assert np.abs(np.asarray(record["image"], float) - want).max() <= 1
+        found, limit = np.asarray(record["image"], float), 1
+        if resize["mode"] == "squash" and given.height > given.width:
+            # Pillow 13 passes over the columns of tall pictures first; earlier ones, and ours, over the rows.
+            filter = Image.Resampling[resize.get("filter", "bicubic").upper()]
+            limit, rows_first = 3, given.resize((61, given.height), filter).resize((61, 61), filter)
+            assert np.abs(found - np.asarray(rows_first)).max() <= 1
+        assert np.abs(found - want).max() <= limit
 
 
 def rows(tokens, words, texts, path):
