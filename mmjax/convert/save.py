@@ -28,6 +28,8 @@ UNTRAINED: dict[str, Any] = {
     "seed": 0,
     "steps": 0,
     "batch_size": 256,
+    "chunk": None,
+    "accumulation": "gradcache",
     "mesh": {"data": -1, "fsdp": 1, "model": 1},
     "sharding": [[".*", "fsdp"]],
     "compute_dtype": "float32",
