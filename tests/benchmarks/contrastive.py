@@ -7,11 +7,14 @@
 
 Gradients are those of both embeddings, scale and bias. open_clip's ClipLoss is compared with softmax, its SigLipLoss with
 sigmoid: whole, and in the blocks that it computes on several ranks, here one after another. Accuracy, which open_clip's do
-not compute, is part of ours. Prints medians, spread and ratios to dense, round by round; a form that fails at a size (out
-of memory) is left out from there on, and said. Needs torch and open_clip_torch beside mmjax for the peers.
+not compute, is part of ours. Prints medians, spread and ratios to dense, round by round, of wall time and of the process's
+CPU time, which other work on the machine disturbs less; a form that fails at a size (out of memory) is left out from there
+on, and said. Needs torch and open_clip_torch beside mmjax for the peers.
 """
 
 import argparse
+import functools
+import importlib.util
 import json
 import statistics
 import time
@@ -57,15 +60,26 @@ def ours(name: str, batch: int, width: int, mesh=None, **options) -> Callable[[]
     return lambda: jax.block_until_ready(run(*args))
 
 
+@functools.cache
+def open_clip_losses():
+    """open_clip's module of losses by its file: its package needs a torchvision that fits, which the losses do not."""
+    package = importlib.util.find_spec("open_clip")
+    if package is None:
+        raise ImportError("no module open_clip")
+    spec = importlib.util.spec_from_file_location("open_clip_losses", Path(package.origin).with_name("loss.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def theirs(name: str, batch: int, width: int, block: int | None) -> Callable[[], None]:
     """open_clip's loss with its gradients; `block` rows at a time where given, as its ranks do."""
     import torch
-    from open_clip.loss import ClipLoss, SigLipLoss
 
-    torch.set_num_threads(len(__import__("os").sched_getaffinity(0)))
+    peer = open_clip_losses()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     leaves = [torch.tensor(x, device=device, requires_grad=True) for x in (*embeddings(batch, width), SCALE, BIAS)]
-    clip, siglip = ClipLoss(), SigLipLoss()
+    clip, siglip = peer.ClipLoss(), peer.SigLipLoss()
 
     def run():
         for leaf in leaves:
@@ -96,7 +110,7 @@ def forms(name: str, tile: int | None) -> dict[str, Callable[[int, int], Callabl
         found["dense, all devices"] = lambda b, d: ours(name, b, d, mesh, form="dense")
         found["ring, all devices"] = lambda b, d: ours(name, b, d, mesh, form="ring", **options)
     try:
-        import open_clip.loss  # noqa: F401
+        open_clip_losses()
     except ImportError as error:
         print(f"without open_clip: {error}")
         return found
@@ -116,21 +130,28 @@ def measure(name: str, batches: list[int], width: int, rounds: int, tile: int | 
             try:
                 runs[form] = make(batch, width)
                 runs[form]()
-            except Exception as error:  # each framework has its own for "out of memory"
+            except (RuntimeError, MemoryError) as error:  # out of memory, in either framework's words
                 print(f"{name} {form} fails at {batch}: {str(error).splitlines()[0][:120]}")
                 del alive[form]
                 runs.pop(form, None)
         for _ in range(rounds):
             for form, run in runs.items():
-                began = time.perf_counter()
+                began = time.perf_counter(), time.process_time()
                 run()
-                times.setdefault(form, []).append(time.perf_counter() - began)
-        for form, seconds in times.items():
-            ratio = statistics.median(a / b for a, b in zip(seconds, times.get("dense", seconds), strict=True))
-            ms = [round(1e3 * f(seconds), 1) for f in (statistics.median, min, max)]
-            rows.append({"loss": name, "batch": batch, "width": width, "form": form, "ms": ms, "to_dense": round(ratio, 3)})
+                times.setdefault(form, []).append((time.perf_counter() - began[0], time.process_time() - began[1]))
+        for form, both in times.items():
+            row = {"loss": name, "batch": batch, "width": width, "form": form}
+            for i, clock in enumerate(("ms", "cpu_ms")):
+                seconds = [pair[i] for pair in both]
+                dense = [pair[i] for pair in times.get("dense", both)]
+                row[clock] = [round(1e3 * f(seconds), 1) for f in (statistics.median, min, max)]
+                ratio = statistics.median(a / b for a, b in zip(seconds, dense, strict=True))
+                row[f"{clock}_to_dense"] = round(ratio, 3) if "dense" in times else None
+            rows.append(row)
             print(
-                f"{name:8} {batch:7} x {width}  {form:32} {ms[0]:9} ms ({ms[1]} to {ms[2]})  {ratio:.3f} of dense", flush=True
+                f"{name:8} {batch:7} x {width}  {form:32} {row['ms'][0]:9} ms ({row['ms'][1]} to {row['ms'][2]}), "
+                f"{row['ms_to_dense']} of dense; {row['cpu_ms'][0]} ms of CPU, {row['cpu_ms_to_dense']}",
+                flush=True,
             )
     return rows
 

@@ -131,6 +131,27 @@ def picture(found: dict[str, dict[int, int]], title: str) -> str:
     return "\n".join([*out, "</svg>", ""])
 
 
+def report(
+    found: dict[str, dict[int, int]], chunks: dict[int, int], batches: tuple[int, ...], width: int, out: str | None
+) -> None:
+    """Prints the tables; writes them, the picture of one width and the numbers to `out` with three endings."""
+    lines = ["# Memory of the contrastive loss", "", *table(found, batches)]
+    if chunks:
+        whole = max(chunks)
+        lines += ["", f"CLIP ViT-B/32, one device, global batch {whole:,}, float32: temporaries of a step.", ""]
+        lines += ["| encoded at a time | temporaries |", "|---|---|"]
+        lines += [f"| {'all' if chunk == whole else f'{chunk:,}'} | {size(used)} |" for chunk, used in chunks.items()]
+    print("\n".join(lines))
+    if out is None:
+        return
+    said = f"Written by `tests/benchmarks/contrastive_memory.py`, jax {jax.__version__}; nothing was run."
+    Path(out + ".md").write_text("\n".join([*lines, "", said, ""]))
+    some = {what: points for what, points in found.items() if f", {width}, " in what}
+    title = f"Memory of the contrastive loss and its gradients, width {width} (line: softmax, dashes: sigmoid)"
+    Path(out + ".svg").write_text(picture(some, title))
+    Path(out + ".json").write_text(json.dumps({"loss": found, "gradcache": chunks}, indent=1) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batches", type=int, nargs="+", default=BATCHES)
@@ -151,20 +172,7 @@ def main() -> None:
         chunk = int(text)
         chunks[chunk] = step_bytes(batch, None if chunk == batch else chunk)
         print(f"{time.monotonic() - began:5.0f} s  batch {batch:,}, {chunk:,} at a time: {size(chunks[chunk])}", flush=True)
-    lines = ["# Memory of the contrastive loss", "", *table(found, batches)]
-    if chunks:
-        lines += ["", f"CLIP ViT-B/32, one device, global batch {max(chunks):,}: temporaries of a step", "",
-                  "| encoded at a time | temporaries |", "|---|---|"]  # fmt: skip
-        lines += [f"| {'all' if chunk == max(chunks) else f'{chunk:,}'} | {size(found_)} |" for chunk, found_ in chunks.items()]
-    print("\n".join(lines))
-    if args.out:
-        Path(args.out + ".md").write_text(
-            "\n".join([*lines, "", f"Written by `tests/benchmarks/contrastive_memory.py`, jax {jax.__version__}.", ""])
-        )
-        some = {what: points for what, points in found.items() if f", {args.widths[0]}, " in what}
-        title = f"Memory of the contrastive loss and its gradients, width {args.widths[0]} (line: softmax, dashes: sigmoid)"
-        Path(args.out + ".svg").write_text(picture(some, title))
-        Path(args.out + ".json").write_text(json.dumps({"loss": found, "gradcache": chunks}, indent=1) + "\n")
+    report(found, chunks, batches, args.widths[0], args.out)
 
 
 if __name__ == "__main__":
