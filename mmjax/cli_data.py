@@ -2,7 +2,7 @@
 
 mmjax data list
 mmjax data get NAME
-mmjax data make  SRC --out=DIR [--split=train] [--workers=N]
+mmjax data make  SRC --out=DIR [--split=train] [--tokenizer=words|wordpiece|bpe [--vocabulary=8192]] [--workers=N]
 mmjax data check SRC [--splits=NAME=SRC ...] [--sample=N] [--out=check.html] [--strict] [--workers=N]
 mmjax data show  SRC [--n=36] [--out=show.png]
 
@@ -38,6 +38,8 @@ def add_parsers(verb: argparse.ArgumentParser, common: argparse.ArgumentParser) 
     verb = what.add_parser("make", help="any source into a tfds folder of ArrayRecord shards", parents=[common, source])
     verb.add_argument("--out", required=True, help="the folder; the same call goes on where an earlier one was interrupted")
     verb.add_argument("--split", default="train", help="the split's name there")
+    verb.add_argument("--tokenizer", metavar="KIND", help="train tokenizer.json on the captions: words, wordpiece or bpe")
+    verb.add_argument("--vocabulary", type=int, help="tokens of --tokenizer at most, 8192 by default")
     verb.set_defaults(run=make)
 
     verb = what.add_parser("check", help="what a source holds and what is wrong with it", parents=[common, source])
@@ -68,23 +70,36 @@ def get_(args: argparse.Namespace) -> None:
 
 
 def make(args: argparse.Namespace) -> None:
-    """Writes a source into shards."""
+    """Writes a source into shards, and trains a tokenizer on its captions where one is asked for."""
+    from mmjax.data.make import SPECIALS
     from mmjax.data.make import make as make_shards
 
-    manifest = make_shards(_spec(args), args.out, workers=_workers(args), split=args.split)
-    shards = manifest["shards"]
+    if args.vocabulary is not None and args.tokenizer is None:
+        raise UserError("--vocabulary is of a tokenizer: add --tokenizer=words, wordpiece or bpe")
+    tokenizer = args.tokenizer and (args.tokenizer, 8192 if args.vocabulary is None else args.vocabulary)
+    manifest = make_shards(_spec(args), args.out, workers=_workers(args), split=args.split, tokenizer=tokenizer)
+    split, folder = manifest["splits"][args.split], str(Path(args.out).expanduser().absolute())
+    shards = split["shards"]
     written, size = manifest["counts"][args.split], sum(shard["bytes"] for shard in shards)
     rows = [
-        ("records", f"{written:,} of {manifest['records']:,}, split {args.split!r}"),
-        ("shards", f"{len(shards)} of up to {manifest['shard']:,} records; {_bytes(size)}"),
+        ("records", f"{written:,} of {split['records']:,}, split {args.split!r}"),
+        ("shards", f"{len(shards)} of up to {split['shard']:,} records; {_bytes(size)}"),
         ("fields", ", ".join(manifest["schema"])),
-        ("broken", f"{manifest['broken']:,}, left out"),
+        ("broken", f"{split['broken']:,}, left out"),
     ]
+    if tokenizer:
+        note = manifest["tokenizer"]
+        rows.append(("tokenizer", f"{note['kind']}, {note['tokens']:,} tokens, of the captions of split {note['split']!r}"))
     print(_table(rows))
-    for key, reason in list(manifest["broken_records"].items())[:5]:
+    for key, reason in list(split["broken_records"].items())[:5]:
         print(f"  {key}: {reason}")
-    source = {"name": "tfds", "path": str(Path(args.out).absolute())}
-    print(f"manifest: {args.out}/manifest.json; source: {json.dumps(source)}")
+    source = {"name": "tfds", "path": folder, "split": args.split}
+    print(f"manifest: {args.out}/manifest.json; source: {json.dumps(source, ensure_ascii=False)}")
+    if tokenizer:
+        transform = {"name": "tokenise", "tokenizer": f"{folder}/tokenizer.json", "length": 77}
+        print(f"in data.transforms and eval.transforms: {json.dumps(transform, ensure_ascii=False)}")
+        eos = SPECIALS.index("[EOS]")
+        print(f"model.text.vocab={note['tokens']}; where the model pools at the last token, model.text.eos_id={eos}")
 
 
 def check(args: argparse.Namespace) -> None:

@@ -1,13 +1,16 @@
 """Trains the tokenizer of a data set from its captions, of any script."""
 
+import functools
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from mmjax.core.errors import UserError
 
 SPECIALS = ("[PAD]", "[UNK]", "[BOS]", "[EOS]")
 KINDS = ("words", "wordpiece", "bpe")
+
+Read = Callable[[], Iterable[str]]  # goes through the captions anew at each call
 
 
 def train(captions: Iterable[str], vocabulary: int, kind: str = "words", specials: Sequence[str] = SPECIALS) -> Any:
@@ -16,7 +19,8 @@ def train(captions: Iterable[str], vocabulary: int, kind: str = "words", special
     Captions are taken as they are: give them in lower case where `tokenise` will lower it.
 
     Args:
-      captions: of the training split alone.
+      captions: of the training split alone. They are read as a stream, twice for "wordpiece"; an iterator, which can be read
+        once, is kept in memory.
       vocabulary: how many tokens at most; fewer where the captions do not yield so many.
       kind: "words": whole words, split at white space, the rarest left out; an unknown one is [UNK]. "wordpiece": pieces of
         words and punctuation, as BERT's (Wu et al. 2016); a word with an unknown character is [UNK]. "bpe": pieces of UTF-8
@@ -26,29 +30,35 @@ def train(captions: Iterable[str], vocabulary: int, kind: str = "words", special
     Raises:
       UserError: no caption, an unknown kind, or a vocabulary too small for it.
     """
-    captions = [caption for caption in captions if caption.strip()]
+    check(kind, vocabulary, specials)
+    again = list(captions) if iter(captions) is captions else captions
+    read = functools.partial(filter, str.strip, again)
+    if not any(read()):
+        raise UserError("tokenizer: there is no caption to train on")
+    return {"words": _words, "wordpiece": _wordpiece, "bpe": _bpe}[kind](read, vocabulary, list(specials))
+
+
+def check(kind: str, vocabulary: int, specials: Sequence[str] = SPECIALS) -> None:
+    """Raises UserError for an unknown kind, or a vocabulary too small for it."""
     if kind not in KINDS:
         raise UserError(f"tokenizer: kind {kind!r} is none of {', '.join(KINDS)}")
-    if not captions:
-        raise UserError("tokenizer: there is no caption to train on")
     least = len(specials) + (256 if kind == "bpe" else 1)
     if vocabulary < least:
         raise UserError(f"tokenizer: a vocabulary of {vocabulary} is too small for kind {kind!r}: at least {least}")
-    return {"words": _words, "wordpiece": _wordpiece, "bpe": _bpe}[kind](captions, vocabulary, list(specials))
 
 
-def _words(captions: Sequence[str], vocabulary: int, specials: list[str]) -> Any:
+def _words(read: Read, vocabulary: int, specials: list[str]) -> Any:
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
     tokens = Tokenizer(models.WordLevel(unk_token="[UNK]"))
     chinese = pre_tokenizers.Split(Regex(r"\p{Han}"), "isolated")
     tokens.pre_tokenizer = pre_tokenizers.Sequence([chinese, pre_tokenizers.WhitespaceSplit()])
     trainer = trainers.WordLevelTrainer(vocab_size=vocabulary, special_tokens=specials, show_progress=False)
-    tokens.train_from_iterator(captions, trainer)
+    tokens.train_from_iterator(read(), trainer)
     return tokens
 
 
-def _wordpiece(captions: Sequence[str], vocabulary: int, specials: list[str]) -> Any:
+def _wordpiece(read: Read, vocabulary: int, specials: list[str]) -> Any:
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
     def empty(model: Any) -> Any:
@@ -59,7 +69,7 @@ def _wordpiece(captions: Sequence[str], vocabulary: int, specials: list[str]) ->
 
     draft = empty(models.WordPiece(unk_token="[UNK]"))
     characters, inner = Counter(), set()
-    for caption in captions:
+    for caption in read():
         for word, _ in draft.pre_tokenizer.pre_tokenize_str(draft.normalizer.normalize_str(caption)):
             characters.update(word)
             inner.update(word[1:])
@@ -73,13 +83,13 @@ def _wordpiece(captions: Sequence[str], vocabulary: int, specials: list[str]) ->
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocabulary, special_tokens=[*specials, *forms], limit_alphabet=0, show_progress=False
     )
-    draft.train_from_iterator(captions, trainer)
+    draft.train_from_iterator(read(), trainer)
     tokens = empty(models.WordPiece(draft.get_vocab(), unk_token="[UNK]"))
     tokens.add_special_tokens(specials)
     return tokens
 
 
-def _bpe(captions: Sequence[str], vocabulary: int, specials: list[str]) -> Any:
+def _bpe(read: Read, vocabulary: int, specials: list[str]) -> Any:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokens = Tokenizer(models.BPE())
@@ -90,5 +100,5 @@ def _bpe(captions: Sequence[str], vocabulary: int, specials: list[str]) -> Any:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokens.train_from_iterator(captions, trainer)
+    tokens.train_from_iterator(read(), trainer)
     return tokens

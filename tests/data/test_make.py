@@ -19,6 +19,7 @@ from mmjax.data.make import fit, make, schema_of
 from mmjax.data.sources import SOURCES
 from mmjax.data.sources.folders import PairsFolder
 from mmjax.data.sources.prepared import Tfds
+from mmjax.data.transforms.text import Tokenise, load_tokenizer
 
 HERE = Path(__file__).parent
 
@@ -48,6 +49,13 @@ class Deadly(Slow):
         return super().__getitem__(i)
 
 
+class Mute(Slow):
+    """Pictures without a word."""
+
+    def __getitem__(self, i):
+        return {"image": b"png"}
+
+
 class All:
     """Every kind of field."""
 
@@ -69,7 +77,7 @@ class All:
 
 @pytest.fixture(autouse=True)
 def rows(monkeypatch):
-    for name, row in {"slow": Slow, "deadly": Deadly, "all": All}.items():
+    for name, row in {"slow": Slow, "deadly": Deadly, "all": All, "mute": Mute}.items():
         monkeypatch.setitem(SOURCES, name, row)
 
 
@@ -93,11 +101,12 @@ def test_a_folder_comes_back_from_its_shards(folder, tmp_path):
     spec = {"name": "pairs_folder", "path": str(folder)}
     manifest = make(spec, out, workers=2, shard=3)
     assert manifest["counts"] == {"train": 6}
-    assert manifest["records"] == 7
-    assert manifest["broken"] == 1
-    assert list(manifest["broken_records"]) == ["#3"]
-    assert [shard["examples"] for shard in manifest["shards"]] == [3, 2, 1]
-    for shard in manifest["shards"]:
+    train = manifest["splits"]["train"]
+    assert train["records"] == 7
+    assert train["broken"] == 1
+    assert list(train["broken_records"]) == ["#3"]
+    assert [shard["examples"] for shard in train["shards"]] == [3, 2, 1]
+    for shard in train["shards"]:
         assert hashlib.sha256((out / shard["file"]).read_bytes()).hexdigest() == shard["sha256"]
     assert {"image": "image", "text": "text", "id": "text"}.items() <= manifest["schema"].items()
     assert json.loads((out / "manifest.json").read_text()) == manifest
@@ -145,7 +154,7 @@ def test_killed_in_between_it_goes_on_to_the_same_bytes(tmp_path):
 def test_a_record_that_kills_its_reader_is_left_out_and_named(tmp_path):
     manifest = make({"name": "deadly", "n": 12, "seconds": 0}, tmp_path / "out", workers=2, shard=6)
     assert manifest["counts"] == {"train": 10}
-    assert manifest["broken_records"] == {
+    assert manifest["splits"]["train"]["broken_records"] == {
         "#7": "ended the process that read it (SIGSEGV)",
         "#9": "ValueError: nine is odd",
     }
@@ -184,6 +193,46 @@ def test_a_video_that_is_named_by_its_path_is_kept_whole(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"frames")
     record = {"video": str(tmp_path / "a.mp4")}
     assert fit(record, schema_of(record)) == {"video": b"frames"}
+
+
+def test_a_tokenizer_is_trained_on_the_captions_and_another_split_joins(tmp_path):
+    out, captions = tmp_path / "out", ["A red cat", "a red dog", "红色的猫", "红色的狗"]
+    for split, texts in {"train": captions, "val": ["unseen 鸟", "red 猫"]}.items():
+        rows = [json.dumps({"image": f"{i}.png", "caption": text}, ensure_ascii=False) for i, text in enumerate(texts)]
+        (tmp_path / f"{split}.json").write_text(f"[{', '.join(rows)}]")
+    for i in range(4):
+        Image.new("RGB", (6, 6), (60 * i, 0, 0)).save(tmp_path / f"{i}.png")
+    train, val = ({"name": "json", "path": str(tmp_path / f"{split}.json")} for split in ("train", "val"))
+    make(train, out, workers=1)
+    manifest = make(train, out, workers=1, tokenizer=("wordpiece", 60))  # to shards that are there
+    tokenise = Tokenise(str(out), length=9)
+    note, tokens = manifest["tokenizer"], load_tokenizer(str(out / "tokenizer.json"))
+    assert note == {"kind": "wordpiece", "vocabulary": 60, "tokens": tokens.get_vocab_size(), "split": "train"}
+    assert [tokens.id_to_token(i) for i in range(5)] == ["[PAD]", "[UNK]", "[BOS]", "[EOS]", "[MASK]"]
+    for text, pieces in {"A RED cat": ["a", "red", "cat"], "红色的猫": ["红", "色", "的", "猫"], "鸟": ["[UNK]"]}.items():
+        ids = [2, *map(tokens.token_to_id, pieces), 3]
+        assert tokenise({"text": text}, np.random.default_rng(0))["text"].tolist() == ids + [0] * (9 - len(ids))
+    before = (out / "tokenizer.json").stat().st_mtime_ns
+    both = make(val, out, workers=1, split="val", tokenizer=("wordpiece", 60))
+    assert both["counts"] == {"train": 4, "val": 2}
+    assert both["splits"]["train"] == manifest["splits"]["train"]
+    assert make(train, out, tokenizer=("wordpiece", 60)) == both
+    assert (out / "tokenizer.json").stat().st_mtime_ns == before
+    assert [record["text"] for record in Tfds(path=str(out), split="val")] == ["unseen 鸟", "red 猫"]
+    assert [record["text"] for record in Tfds(path=str(out))] == captions
+    with pytest.raises(UserError, match="vocabulary of 60, and this call asks for 'words' and 60: remove it"):
+        make(train, out, tokenizer=("words", 60))
+    (out / "tokenizer.json").unlink()
+    assert make(train, out, tokenizer=("words", 60))["tokenizer"]["kind"] == "words"
+    for asked, says in [
+        (("letters", 60), "kind 'letters' is none of"),
+        (("bpe", 100), "too small for kind 'bpe': at least 261"),
+    ]:
+        with pytest.raises(UserError, match=says):
+            make(train, tmp_path / "other", tokenizer=asked)
+    with pytest.raises(UserError, match="the records have no text, only id, image"):
+        make({"name": "mute", "n": 2}, tmp_path / "other", workers=1, tokenizer=("words", 60))
+    assert not (tmp_path / "other").exists()
 
 
 def test_another_folder_or_another_source_is_refused(folder, tmp_path):

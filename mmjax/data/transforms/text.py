@@ -167,7 +167,10 @@ def load_tokenizer(tokenizer: str) -> Any:
         file = store.locate(tokenizer) / "tokenizer.json"
     from tokenizers import Tokenizer
 
-    return Tokenizer.from_file(str(file))
+    try:
+        return Tokenizer.from_file(str(file))
+    except Exception as error:  # the reader has no class of its own
+        raise UserError(f"tokenise: {file} is no tokenizer.json of Hugging Face tokenizers: {error}") from None
 
 
 def tokenizer_json(tokenizer: str) -> str | None:
