@@ -40,6 +40,8 @@ FIELDS = {
 ABSENT = {"label": -1, "item": -1}  # what stands for fields that a record need not have
 STRINGS = ("id", "caption", "broken")
 ATTEMPTS = 8
+# Characters of STRINGS, which people read: a batch's strings are all as wide as its longest.
+SHOWN = 1000
 # Broken records that an error names.
 LATEST = 3
 
@@ -81,7 +83,7 @@ class Loader:
         except Exception as error:  # whatever a file can do to a decoder
             # One line, and the same wherever it happens: without the addresses of objects.
             reason = re.sub(" at 0x[0-9a-f]+", "", f"{name}: {type(error).__name__}: {error}")
-            return None, " ".join(reason.split())
+            return None, " ".join(reason.split())[:SHOWN]
 
     def row(self, source: int, number: int, position: int) -> Row:
         """The row of a record, or of another of the same source where it is broken.
@@ -103,11 +105,12 @@ class Loader:
         raise UserError(f"source {source}: {ATTEMPTS} records in a row are broken, the last: {broken[-1]}")
 
     def _row(self, record: Row, salt: int) -> Row:
-        caption = record.get("caption", record.get("text", ""))
-        row = {"id": str(record["id"]), "caption": caption if isinstance(caption, str) else "", "broken": ""}
+        caption, known = record.get("caption", record.get("text", "")), str(record["id"])
+        caption = caption if isinstance(caption, str) else ""
+        row = {"id": known[:SHOWN], "caption": caption[:SHOWN], "broken": ""}
         for name in self._fields:
             if name == "group":
-                value = self._group(record, row["caption"] or row["id"]) ^ salt
+                value = self._group(record, caption or known) ^ salt
             else:
                 value = record.get(name, ABSENT[name]) if name in ABSENT else record[name]
             row[name] = _typed(name, value)

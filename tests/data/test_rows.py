@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from mmjax.core.errors import UserError
-from mmjax.data.rows import BrokenCount, split, stack
+from mmjax.data.rows import SHOWN, BrokenCount, Loader, split, stack
+from mmjax.data.sources.source import group_of
 
 
 def test_split_keeps_strings_on_the_host():
@@ -18,6 +19,25 @@ def test_split_keeps_strings_on_the_host():
 def test_stack_names_pictures_of_two_sizes():
     with pytest.raises(UserError, match=r"'image' has shapes \[\(2, 2, 3\), \(4, 2, 3\)\].*resize"):
         stack([{"image": np.zeros((n, 2, 3), np.uint8)} for n in (2, 4)])
+
+
+def test_an_endless_caption_is_shown_in_part_and_grouped_in_whole():
+    long = "a" * 100_000
+    records = [{"id": "x" * 5000, "text": long}, {"id": "b", "text": long + "b"}, {"id": "c"}, {"id": "y" * 5000}]
+    loader = Loader([records], [], ("group",), [0], seed=0)
+    batch = stack([loader.row(0, i, i) for i in range(4)])
+    assert batch["caption"].nbytes == batch["id"].nbytes == 4 * SHOWN * 4  # UCS-4
+    assert batch["group"].tolist() == [group_of(long), group_of(long + "b"), group_of("c"), group_of("y" * 5000)]
+    row, reason = loader.attempt(0, 0, 0)
+    assert (row["caption"], reason) == ("a" * SHOWN, "")
+
+
+def test_an_endless_error_is_shown_in_part():
+    class Bad(list):
+        def __getitem__(self, i):
+            raise ValueError("x" * 100_000)
+
+    assert len(Loader([Bad([0])], [], (), [0], seed=0).attempt(0, 0, 0)[1]) == SHOWN
 
 
 def counted(count: BrokenCount, *hosts: list[str]) -> None:

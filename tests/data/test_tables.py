@@ -203,6 +203,21 @@ def test_bad_captions_break_their_record_alone(folder):
         Json(str(folder / "half.json"))[0]
 
 
+def test_commas_without_quotes_break_their_record_alone(folder):
+    (folder / "a.csv").write_text("image,caption\nimg/0.png,A dog, running, fast\nimg/1.png,A cat, ,\nimg/2.png,A hen\n")
+    source = Csv(str(folder / "a.csv"))
+    with pytest.raises(ValueError, match=r"the row of 'img/0.png' has 4 fields where the header has 2: quote what holds ','"):
+        source[0]
+    assert [source[i]["text"] for i in (1, 2)] == ["A cat", "A hen"]
+
+
+@pytest.mark.parametrize("content", ["", "\n \n", "\ufeff"])
+def test_an_empty_table_is_said_to_be(folder, content):
+    (folder / "a.csv").write_text(content)
+    with pytest.raises(UserError, match=r"a\.csv: the file is empty"):
+        Csv(str(folder / "a.csv"))
+
+
 def test_files_stay_in_their_root(folder):
     (folder / "out.png").write_bytes(png(9))
     os.mkfifo(folder / "img" / "pipe")

@@ -190,15 +190,15 @@ def read_table(path: str, table: Table, field: str) -> Iterator[Said]:
       field: the keyword by which the user names the column of files.
 
     Raises:
-      UserError: a column is missing, a label is no whole number, or it is no table.
+      UserError: a column is missing, a row has more fields than columns, a label is no whole number, or it is no table.
     """
     rows = Rows(path, None, table.encoding, table.quote)
     known = {name.lower(): name for name in reversed(rows.header)}
     file = table.name or next((known[name] for name in FILES if name in known), None)
     chosen = columns.choose(path, rows.header, file, table.text, table.label, None, keyword=field, texts=TEXTS)
     for i in range(len(rows)):
-        row = rows.row(i)
         try:
+            row = rows.row(i)
             label = None if chosen.label is None else columns.whole(row.get(chosen.label))
         except ValueError as error:
             raise UserError(f"{path}, row {i + 1}: {error}") from None

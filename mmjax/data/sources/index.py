@@ -109,6 +109,8 @@ class Rows:
                 first = next((line for line in _Lines(path, file, encoding) if line.strip()), "")
             except LookupError:
                 raise UserError(f"{path}: unknown encoding {encoding!r}, e.g. 'utf-8', 'cp1252', 'gb18030'") from None
+            if not first:
+                raise UserError(f"{path}: the file is empty")
             # In a draw the comma wins.
             columns = {mark: first.count(mark) for mark in ",\t;|"}
             self._dialect = {"delimiter": sep or max(columns, key=columns.get), "strict": True, **quoting}
@@ -139,8 +141,17 @@ class Rows:
         return next(csv.reader([self._spans[i].decode(self._encoding)], **self._dialect))
 
     def row(self, i: int) -> dict[str, str]:
-        """Row i by the names of its columns; a short one misses its last."""
-        return dict(zip(self.header, self[i], strict=False))
+        """Row i by the names of its columns; a short one misses its last, and a long one ends in empty fields.
+
+        Raises:
+          ValueError: a field beyond the last column holds something, so that fields before it may be in the wrong column.
+        """
+        fields = self[i]
+        if any(field.strip() for field in fields[len(self.header) :]):
+            mend = f"quote what holds {self._dialect['delimiter']!r}"
+            of = f"the row of {fields[0][:60]!r} has {len(fields)} fields"
+            raise ValueError(f"{of} where the header has {len(self.header)}: {mend}")
+        return dict(zip(self.header, fields, strict=False))
 
 
 class _Lines:

@@ -49,7 +49,7 @@ class Csv:
         self._rows = Rows(path, sep, encoding, quote)
         columns = choose(path, self._rows.header, image, text, label, id)
         self._cells = Cells(columns, files.plain(root or files.parent(path)), max_bytes)
-        self._cells.probe([self._rows.row(i) for i in _some(len(self))])
+        self._cells.probe([dict(zip(self._rows.header, self._rows[i], strict=False)) for i in _some(len(self))])
 
     def __len__(self) -> int:
         return len(self._rows)
