@@ -148,7 +148,7 @@ def test_exported_onnx_is_the_tower(place):
         "image": np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8),
     }.items():
         session = onnxruntime.InferenceSession(str(place / "onnx" / f"{name}.onnx"))
-        wanted = encoder._embed(name, [{name: one} for one in rows])
+        wanted = encoder._run(name, ({name: one} for one in rows))
         for count in (1, 3):
             (found,) = session.run(None, {session.get_inputs()[0].name: rows[:count]})
             np.testing.assert_allclose(found, wanted[:count], atol=1e-5)
