@@ -4,7 +4,8 @@ What it finds is a plain dict (`facts`), which report/dataset.py draws and the c
 
   records, checked, bytes_kept (memory of the hashes)
   splits: {name: {"source", "records", "checked", "fields", "formats", "modes", "scripts": {what: records},
-    "broken": [{"kind", "count", "records": [[id, error], ...]}], "broken_records": records that have any trouble,
+    "broken": [{"kind", "count", "records": [[id, error], ...]}], "broken_records": records that have any trouble, and all
+      that the source left out before it numbered its records (kinds "left out: ...", named by their places),
     "ids": {"repeated": ids that occur again, "records": [id, ...]},
     "equal": pictures, sounds and videos by their bytes: {"contents": that occur again, "copies", "records": [[id, ...], ...]},
     "pictures" (and videos): {"count", "width", "height", "aspect", "megapixels", "flat", "near"} or None,
@@ -31,7 +32,7 @@ from mmjax.core.errors import UserError
 from mmjax.data.crew import Crew
 from mmjax.data.look import look
 from mmjax.data.sources import SOURCES
-from mmjax.data.sources.source import Source
+from mmjax.data.sources.source import Problem, Source, problems_of
 from mmjax.data.twins import Twins, leaks, repeated
 
 CHUNK = 64  # records a process is given at once
@@ -124,7 +125,7 @@ def _read(name: str, source: Source, sample: int | None, workers: int, shown: in
         numbers = np.sort(keys.rng(0, "check").choice(len(source), sample, replace=False, shuffle=False)).tolist()
     wanted = frozenset(numbers[i] for i in even(len(numbers), shown))
     chunks = ((wanted.intersection(part), part) for i in range(0, len(numbers), CHUNK) if (part := numbers[i : i + CHUNK]))
-    rows, captions, cards, broken = [], [], [], _Broken()
+    rows, captions, cards, broken = [], [], [], _Broken(problems_of(source))
     counts: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
     with tqdm(total=len(numbers), desc=f"check {name}", unit=" records", disable=None) as bar:
         for seen, dead in Crew(look, source, min(workers, -(-len(numbers) // CHUNK))).each(chunks, bar.update):
@@ -139,12 +140,19 @@ def _read(name: str, source: Source, sample: int | None, workers: int, shown: in
 
 
 class _Broken:
-    """Troubles by kind, with the first records of each; memory bounded whatever the data are."""
+    """Troubles by kind, with the first records of each; memory bounded whatever the data are.
 
-    def __init__(self) -> None:
+    Args:
+      problems: what the source left out, whether or not its records are sampled.
+    """
+
+    def __init__(self, problems: Sequence[Problem]):
         self._count: collections.Counter = collections.Counter()
         self._named: dict[str, list[list[str]]] = collections.defaultdict(list)
-        self.records = 0
+        for kind, count, names in problems:
+            self._count[f"left out: {kind}"] += count
+            self._named[f"left out: {kind}"] += [[name, f"left out, not a record: {kind}"] for name in names]
+        self.records = self._count.total()
         self._last = ""
 
     def add(self, kind: str, key: str, error: str) -> None:

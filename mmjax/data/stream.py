@@ -88,11 +88,16 @@ class Stream:
         numbers = grain.MapDataset.mix(orders, weights) if len(orders) > 1 else orders[0]
         rows = batch_size // hosts
         load = functools.partial(_load, loader, starts, batch_size, host * rows)
-        self._batches = numbers.batch(rows, batch_fn=list)[host::hosts].map_with_index(load)
+        self._numbers, self._load = numbers.batch(rows, batch_fn=list)[host::hosts], load
+        self._batches = self._numbers.map_with_index(load)
 
     def batch_at(self, k: int) -> Batch:
         """This host's rows of global batch k (k >= 0)."""
         return self._batches[k]
+
+    def sample(self, n: int) -> Batch:
+        """The first `n` rows of this host's batch 0 at most: what a batch is like, at the price of a few records."""
+        return self._load(0, self._numbers[0][:n])
 
     def batches(self, start: int = 0) -> Iterator[tuple[int, Batch]]:
         """(k, batch k) for k = start, start + 1 ..., made ahead of time. Close it (or drop it) to stop its workers."""

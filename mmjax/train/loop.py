@@ -68,8 +68,7 @@ def setup(config: dict[str, Any], workdir: str) -> Run:
         seed=config["seed"],
         **meshes.share(mesh),
     )
-    sample = Stream(**config["data"] | {"workers": 0}, batch_size=min(config["batch_size"], SAMPLE), seed=config["seed"])
-    tasks.check_batch(config, split(sample.batch_at(0))[0])
+    tasks.check_batch(config, split(stream.sample(SAMPLE))[0])
     return Run(config, workdir, static, stream)
 
 

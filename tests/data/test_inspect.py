@@ -1,8 +1,10 @@
 """`data check` over small folders whose faults are known."""
 
+import io
 import os
 import shutil
 import signal
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from PIL import Image
 from mmjax.core.errors import UserError
 from mmjax.data.inspect import check, even, quantity
 from mmjax.data.sources import SOURCES
+from mmjax.report.dataset import render
 
 
 class Deadly:
@@ -135,6 +138,23 @@ def test_a_record_that_kills_its_reader_is_named():
     (trouble,) = facts["broken"]
     assert "SIGSEGV" in trouble["kind"]
     assert [key for key, _ in trouble["records"]] == ["#3"]
+
+
+def test_what_a_source_leaves_out_is_trouble(tmp_path):
+    picture = io.BytesIO()
+    drawing(1).save(picture, "png")
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        for name, content in {"a.png": picture.getvalue(), "a.txt": b"a square", "b.png": b"1", "../c.png": b"2"}.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    spec = {"name": "webdataset", "path": str(tmp_path / "x.tar")}
+    found = check({"all": spec}, workers=1)
+    facts = found.facts["splits"]["all"]
+    assert (facts["records"], facts["checked"], facts["broken_records"]) == (1, 1, 2)
+    named = {trouble["kind"]: (trouble["count"], trouble["records"][0][0]) for trouble in facts["broken"]}
+    assert named == {"left out: without text": (1, "x.tar: b.png"), "left out: unsafe name": (1, "x.tar: ../c.png")}
+    assert "left out: unsafe name" in render(found.facts, found.cards, found.pairs, "x")
 
 
 def test_several_captions_and_repeated_ids():

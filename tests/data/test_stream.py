@@ -68,6 +68,13 @@ def test_batch_is_a_function_of_seed_and_k():
         assert (make().batch_at(5)["image"] != other["image"]).any()
 
 
+def test_a_sample_is_the_beginning_of_batch_0():
+    stream = make(hosts=2, host=1)
+    whole, some = stream.batch_at(0), stream.sample(3)
+    same({name: value[:3] for name, value in whole.items()}, some)
+    assert len(stream.sample(100)["id"]) == 4
+
+
 def test_transforms_vary_between_epochs_of_one_record():
     stream = make([TWO[1]], batch_size=5)
     first, second = stream.batch_at(0), stream.batch_at(1)

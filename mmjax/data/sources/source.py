@@ -6,11 +6,13 @@ absent where unknown) and, where a picture or clip comes once for each of its ca
 it is; records of equal items repeat it, and retrieval counts it once). Records are shared between epochs and threads:
 nobody writes into one.
 
+A source that leaves something out before its records are numbered says so in `problems`: Problem(kind, count, names) each.
+
 Sources travel to worker processes by pickle and may be read by several threads at once.
 """
 
 import zlib
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 Record = dict[str, Any]
 
@@ -22,6 +24,19 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, i: int) -> Record: ...
+
+
+class Problem(NamedTuple):
+    """What is wrong with some of the data: a kind, how often it occurs, and the first few places."""
+
+    kind: str
+    count: int
+    names: tuple[str, ...]
+
+
+def problems_of(source: Source) -> list[Problem]:
+    """What the source left out; nothing where it does not say."""
+    return list(getattr(source, "problems", ()))
 
 
 def group_of(text: str) -> int:

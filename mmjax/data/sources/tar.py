@@ -13,8 +13,7 @@ from mmjax.core.errors import UserError
 from mmjax.data.limits import LIMITS
 from mmjax.data.sources import files, tar_index
 from mmjax.data.sources.columns import captions, named
-from mmjax.data.sources.source import Record
-from mmjax.data.sources.tar_index import Problem
+from mmjax.data.sources.source import Problem, Record
 from mmjax.data.sources.tar_members import Content, Members
 from mmjax.data.transforms.image import Decode
 

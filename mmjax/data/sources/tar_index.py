@@ -25,6 +25,7 @@ from jaxtyping import Bool, UInt8, UInt32
 
 from mmjax.core.errors import UserError
 from mmjax.data.sources.shards import File
+from mmjax.data.sources.source import Problem
 from mmjax.data.sources.tar_headers import BLOCK, Malformed, Member, Read, member
 
 # Extensions that an index tells apart; a byte holds one.
@@ -35,14 +36,6 @@ MAGIC = b"mmjax tar index 1\n"
 PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 # Seconds between saves of an index that is being built.
 SAVE_EVERY = 60.0
-
-
-class Problem(NamedTuple):
-    """What is wrong with some of the data: a kind, how often it occurs, and the first few places."""
-
-    kind: str
-    count: int
-    names: tuple[str, ...]
 
 
 class Shard(NamedTuple):
