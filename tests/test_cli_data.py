@@ -60,7 +60,7 @@ def test_make_then_check_what_was_made(pictures, tmp_path, capsys):
     assert "pairs_folder" in err  # the kind that was detected
     assert "5 of 5, split 'train'" in out
     source = json.loads(out.split("source: ")[1])
-    assert source == {"name": "tfds", "path": str(tmp_path / "made")}
+    assert source == {"name": "tfds", "path": str(tmp_path / "made"), "split": "train"}
     status, out, _ = mmjax(capsys, "check", "made", "--workers=1")
     assert status == 0
     assert "5 read of 5" in out

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Shaped, UInt8
 from PIL import Image
 
+from mmjax.core.errors import printable
 from mmjax.data.limits import LIMITS
 from mmjax.data.sources import files
 from mmjax.data.sources.source import Record, Source
@@ -161,9 +162,10 @@ def hash64(content: bytes) -> int:
 
 def trouble(where: str, name: str, error: Exception) -> tuple[str, str, str]:
     """(kind, id, the error in full): the kind is the error without what differs from file to file."""
-    text = re.sub(" at 0x[0-9a-f]+", "", " ".join(f"{type(error).__name__}: {error}".split()))[:300]
+    text = printable(re.sub(" at 0x[0-9a-f]+", "", " ".join(f"{type(error).__name__}: {error}".split()))[:300])
     kind = re.sub(r"(['\"]).*?\1|(?<!\w)/\S+|[\w/+-]+\.\w{1,5}\b", "...", text)  # quoted words, paths, file names
-    return f"{where}: {re.sub(r'[0-9]+', 'N', kind)}", name, text
+    kind = re.sub(r"\b[0-9]+\b", "N", kind)
+    return f"{where}: {kind}", name, text
 
 
 def _image(decoder: Any, record: Record, row: Any, counts: Counts) -> dict[str, Any]:

@@ -26,7 +26,7 @@ import numpy as np
 from PIL import Image
 
 from mmjax.core import files, registry
-from mmjax.core.errors import UserError
+from mmjax.core.errors import UserError, printable
 from mmjax.data import tokenizers
 from mmjax.data.builders.write import DRAFT, SHARD, Shard, describe, serialiser, shard_path, write_shard
 from mmjax.data.crew import Crew
@@ -396,5 +396,5 @@ def _append(folder: Path, line: dict[str, Any]) -> None:
 
 def _reason(name: str, error: Exception) -> str:
     """One line of at most 300 characters."""
-    text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    text = printable(" ".join(f"{type(error).__name__}: {error}".split())[:300])
     return f"{name}: {text}" if name else text

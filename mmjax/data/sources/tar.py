@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool
 
-from mmjax.core.errors import UserError
+from mmjax.core.errors import UserError, printable
 from mmjax.data.limits import LIMITS
 from mmjax.data.sources import files, tar_index
 from mmjax.data.sources.columns import captions, named
@@ -78,7 +78,7 @@ class WebDataset:
         if not len(self):
             raise UserError(f"source 'webdataset': {paths[0]}: {self._why_empty()}")
         if problems := self.problems:
-            said = ", ".join(f"{one.count} {one.kind} (e.g. {one.names[0]})" for one in problems)
+            said = ", ".join(f"{one.count} {one.kind} (e.g. {printable(one.names[0])})" for one in problems)
             print(f"webdataset: {paths[0]}: left out: {said}", file=sys.stderr)
 
     def __len__(self) -> int:
