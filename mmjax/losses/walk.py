@@ -21,8 +21,10 @@ DTYPES = (None, "bfloat16", "float16", "float32")
 FORMS = ("auto", "dense", "tiled", "ring")
 # Rows and columns of a tile: its logits stay in a core's cache (see tests/benchmarks/contrastive.py).
 TILE = 1024
-# "auto" is dense while a device would hold at most so many logits: 256 MiB in float32.
-DENSE = 2**26
+# "auto" is dense while a device would hold at most so many logits. On one device by measurement: from a batch of 1,024 on
+# tiles took less time than dense on a CPU (tests/benchmarks/contrastive.py). Over devices as a limit of memory, 256 MiB in
+# float32: below it one gather is taken to be better than many hops, which no real network has measured here.
+DENSE_ALONE, DENSE_SPLIT = 2**20, 2**26
 
 # (shared, rows, columns, row accumulators, column accumulators, which pairs are real) -> both accumulators
 Body = Callable[[Any, Any, Any, Any, Any, jax.Array | None], tuple[Any, Any]]
@@ -75,7 +77,8 @@ def choose(form: str, tile: int, dtype: str | None, batch: int) -> Walk | None:
             f"task.loss: form 'tiled' is for one device and the batch is split over {parts}: use 'ring', whose blocks are "
             f"tiled on each device, or 'auto'"
         )
-    if form == "dense" or (form == "auto" and batch * batch // parts <= DENSE):
+    few = batch * batch // parts <= (DENSE_ALONE if parts == 1 else DENSE_SPLIT)
+    if form == "dense" or (form == "auto" and few):
         return None
     if batch % parts:
         raise UserError(f"task.loss: a ring of {parts} devices needs a batch that they divide, not {batch}")

@@ -120,7 +120,8 @@ def test_flops_are_those_of_the_dense_form(name):
 
 
 def test_auto_is_dense_while_a_device_holds_few_logits(monkeypatch):
-    monkeypatch.setattr(walks, "DENSE", 64)
+    for name in ("DENSE_ALONE", "DENSE_SPLIT"):
+        monkeypatch.setattr(walks, name, 64)
     assert walks.choose("auto", 4, None, 8) is None
     assert walks.choose("auto", 4, None, 9) == walks.Walk(4)
     mesh = meshes.abstract({"data": 2, "fsdp": 2}, 4)
