@@ -127,7 +127,8 @@ def chunk(config: Mapping[str, Any], stats: Any, frozen: frozenset[str], task: T
       UserError: plain accumulation for a task whose examples meet, a BatchNorm that trains, or a chunk that does not divide
         over the devices.
     """
-    size, how = config["chunk"], config["accumulation"]
+    # A checkpoint of a run from before there were chunks has neither.
+    size, how = config.get("chunk"), config.get("accumulation", "gradcache")
     if how not in ACCUMULATIONS:
         raise UserError(f"accumulation {how!r} is not one of: {', '.join(ACCUMULATIONS)}.{suggest(how, ACCUMULATIONS)}")
     if how == "plain" and task.relates:

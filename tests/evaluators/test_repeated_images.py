@@ -68,8 +68,9 @@ def test_a_picture_counts_once_and_its_captions_each(tmp_path):
 def test_what_was_made_of_such_a_set_counts_the_same(tmp_path):
     spec = write(tmp_path)
     made = make(spec, tmp_path / "made", workers=1)
-    assert (made["counts"], made["broken"]) == ({"train": 5}, 0)
+    assert (made["counts"], made["splits"]["train"]["broken"]) == ({"train": 5}, 0)
     assert found({"name": "tfds", "path": str(tmp_path / "made")})[0] == found(spec)[0]
+    # Green has one caption, the others lists.
     sampled = make({**spec, "captions": "sample"}, tmp_path / "sampled", workers=1)
-    assert (sampled["counts"], sampled["broken"]) == ({"train": 3}, 0)  # green has one caption, the others lists
+    assert (sampled["counts"], sampled["splits"]["train"]["broken"]) == ({"train": 3}, 0)
     assert found({"name": "tfds", "path": str(tmp_path / "sampled")})[0]["candidates"] == 3
