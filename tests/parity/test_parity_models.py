@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mmjax import models
-from mmjax.core import module, tree
+from mmjax.core import keys, module, tree
 from mmjax.layers.recurrent import GRU
 from mmjax.models.resnet import ResNet
 
@@ -279,7 +279,7 @@ def test_resnet_values_and_statistics(block, train):
     @jax.jit
     def run(params, stats, x):
         bound = model.bind(params, stats)
-        return bound(x, jax.random.key(0) if train else None), model.stats(bound)
+        return bound(x, keys.rows(jax.random.key(0), len(x)) if train else None), model.stats(bound)
 
     y, stats = run(arrays["params"], arrays["stats"], pictures(33))
     theirs = net(channels_first(pictures(33))).pooler_output
