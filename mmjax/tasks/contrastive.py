@@ -1,6 +1,5 @@
 """Contrastive pretraining of a dual encoder (CLIP, SigLIP)."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -11,7 +10,7 @@ from jaxtyping import Array, Float, Key
 from mmjax.core import keys, registry
 from mmjax.losses import CONTRASTIVE
 from mmjax.tasks.normalise import Pixels, constants, normalise
-from mmjax.tasks.task import Rows, Task, Terms
+from mmjax.tasks.task import Binder, Rows, Task, Terms
 
 
 class Contrastive(Task):
@@ -34,15 +33,15 @@ class Contrastive(Task):
         constants(pixels)  # an unknown name is an error now, not in the first step
         self._loss, self._pixels = loss, pixels
 
-    def image(self, bind: Callable, params: dict, rows: Rows, key: Key[Array, " B"] | None = None) -> Float[Array, "B D"]:
+    def image(self, bind: Binder, params: dict, rows: Rows, key: Key[Array, " B"] | None = None) -> Float[Array, "B D"]:
         """L2-normalised image embeddings."""
         return bind(params).image(normalise(rows["image"], self._pixels), key)[0]
 
-    def text(self, bind: Callable, params: dict, rows: Rows, key: Key[Array, " B"] | None = None) -> Float[Array, "B D"]:
+    def text(self, bind: Binder, params: dict, rows: Rows, key: Key[Array, " B"] | None = None) -> Float[Array, "B D"]:
         """L2-normalised text embeddings."""
         return bind(params).text(rows["text"], key)[0]
 
-    def encode(self, bind: Callable, params: dict, rows: Rows, key: Key[Array, " B"] | None) -> dict[str, jax.Array]:
+    def encode(self, bind: Binder, params: dict, rows: Rows, key: Key[Array, " B"] | None) -> dict[str, jax.Array]:
         image_key, text_key = (None, None) if key is None else keys.split(key, 2)
         return {
             "image": self.image(bind, params, rows, image_key),
@@ -50,12 +49,12 @@ class Contrastive(Task):
             "group": rows["group"],
         }
 
-    def relate(self, bind: Callable, params: dict, z: Any, extra: dict) -> tuple[Terms, Any]:
+    def relate(self, bind: Binder, params: dict, z: Any) -> tuple[Terms, Any]:
         model = bind(params)
         terms = registry.build(CONTRASTIVE, self._loss, z["image"], z["text"], model.scale(), model.bias(), z["group"])
         return terms | {"logit_scale": (model.scale(), jnp.float32(1))}, {}
 
-    def read(self, bind: Callable, params: dict, z: Any, aux: Any, key: Key[Array, " B"] | None) -> Terms:
+    def read(self, bind: Binder, params: dict, z: Any, aux: Any, key: Key[Array, " B"] | None) -> Terms:
         count = jnp.float32(z["image"].shape[0])
         cosine = jnp.einsum("bd,bd->b", z["image"], z["text"])
         return {"cosine/positive": (cosine.sum(), count)}

@@ -4,14 +4,15 @@ A contrastive loss needs the whole batch while encoders do not, so a task has th
 once or in chunks, without the task knowing:
 
     encode(bind, params, rows, key) -> z             per example; leaves lead with the batch axis
-    relate(bind, params, z, extra) -> terms, aux     the whole global batch at once
+    relate(bind, params, z) -> terms, aux            the whole global batch at once
     read(bind, params, z, aux, key) -> terms         per example again
 
-`bind(params)` gives the live model; `key` holds one key an example, and None means inference. `terms` is {name: (sum,
-count)}; those named in `weights` add up to the loss, the others are only logged.
+`bind(params)` gives the live model, `bind.extra` what training carries beside parameters; `key` holds one key an example,
+and None means inference. `terms` is {name: (sum, count)}; those named in `weights` add up to the loss, the others are only
+logged. After the update `advance(params, z, extra)` gives the next extra.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -25,10 +26,16 @@ Terms = dict[str, tuple[jax.Array, jax.Array]]
 
 
 class Binder:
-    """`bind` for one trace: the same parameters give the same live module, so that statistics gather in it."""
+    """`bind` for one trace: the same parameters give the same live module, so that statistics gather in it.
 
-    def __init__(self, model: Model, stats: dict):
+    Attributes:
+      extra: what training carries beside parameters: momentum copies (which bind as parameters do), queues. Empty where
+        nothing is trained.
+    """
+
+    def __init__(self, model: Model, stats: dict, extra: dict | None = None):
         self._model, self._stats, self._live = model, stats, []
+        self.extra = {} if extra is None else extra
 
     def __call__(self, params: dict) -> Any:
         for known, module in self._live:
@@ -56,15 +63,22 @@ class Task:
         """What training carries beside parameters at step 0: momentum copies, queues."""
         return {}
 
-    def encode(self, bind: Callable, params: dict, rows: Rows, key: Key[Array, " B"] | None) -> Any:
+    def advance(self, params: dict, z: Any, extra: dict) -> dict:
+        """The next `extra`, of the updated parameters and of what this batch was encoded to; no gradient flows.
+
+        Only a task with `relate` is given its z whole, so only such a task may need one.
+        """
+        return extra
+
+    def encode(self, bind: Binder, params: dict, rows: Rows, key: Key[Array, " B"] | None) -> Any:
         """Per example: whatever `relate` and `read` need; leaves lead with the batch axis."""
         return dict(rows)
 
-    def relate(self, bind: Callable, params: dict, z: Any, extra: dict) -> tuple[Terms, Any]:
+    def relate(self, bind: Binder, params: dict, z: Any) -> tuple[Terms, Any]:
         """The global batch at once: (terms, aux); leaves of aux lead with the batch axis."""
         return {}, {}
 
-    def read(self, bind: Callable, params: dict, z: Any, aux: Any, key: Key[Array, " B"] | None) -> Terms:
+    def read(self, bind: Binder, params: dict, z: Any, aux: Any, key: Key[Array, " B"] | None) -> Terms:
         """Per example again: matching, masked tokens, accuracies."""
         return {}
 

@@ -94,18 +94,18 @@ def parts(plan: Plan, merge: Callable[[Any], dict], stats: dict, extra: dict) ->
     task = plan.task
 
     def bind():
-        return Binder(plan.model, stats)
+        return Binder(plan.model, stats, extra)
 
     return Parts(
         task,
         lambda params, rows, key: task.encode(bind(), merge(params), rows, key),
-        lambda params, z: task.relate(bind(), merge(params), z, extra),
+        lambda params, z: task.relate(bind(), merge(params), z),
         lambda params, z, aux, key: task.read(bind(), merge(params), z, aux, key),
     )
 
 
 def gradients(plan: Plan, params: Any, merge: Callable, stats: dict, extra: dict, rows: dict, key: jax.Array):
-    """(loss, terms, gradients with respect to `params`) of a batch, `plan.chunk` examples at a time."""
+    """(loss, terms, gradients with respect to `params`, z) of a batch, `plan.chunk` examples at a time."""
     cut = Cut.of(len(key), plan.chunk, row_parts(plan.mesh.shape))
     task, encode, relate, read = seam = parts(plan, merge, stats, extra)
     encode_key, read_key = keys.split(key, 2)
@@ -139,11 +139,11 @@ def gradients(plan: Plan, params: Any, merge: Callable, stats: dict, extra: dict
 
     grads, _, _ = cut.each_chunk(encoding, grads, rows, encode_key, z_wanted)
     terms = terms | read_terms
-    return task.total(terms), terms, grads
+    return task.total(terms), terms, grads, z
 
 
 def _accumulate(cut: Cut, seam: Parts, params: Any, rows: dict, encode_key: jax.Array, read_key: jax.Array):
-    """The same for a task whose examples do not meet."""
+    """The same for a task whose examples do not meet: its z is never whole."""
     task, encode, _, read = seam
 
     def terms_of(params, rows, encode_key, read_key):
@@ -160,7 +160,7 @@ def _accumulate(cut: Cut, seam: Parts, params: Any, rows: dict, encode_key: jax.
         return _add(grads, pull(_at(by, sums))[0]), (), terms
 
     grads, _, terms = cut.each_chunk(one, _zeros(params), rows, encode_key, read_key)
-    return task.total(terms), terms, grads
+    return task.total(terms), terms, grads, {}
 
 
 def _counts(cut: Cut, terms_of: Callable[..., Terms], *xs: Any) -> Terms:

@@ -22,18 +22,18 @@ def forward(plan: Plan, params: dict, stats: dict, extra: dict, rows: Batch, key
     """Loss of a batch: encode, relate, read.
 
     Returns:
-      (loss, (terms, new stats)).
+      (loss, (terms, new stats, what the batch was encoded to)).
     """
-    bind = Binder(plan.model, stats)
+    bind = Binder(plan.model, stats, extra)
     encode_key, read_key = (None, None) if key is None else keys.split(key, 2)
     z = plan.task.encode(bind, params, rows, encode_key)
-    terms, aux = plan.task.relate(bind, params, z, extra)
+    terms, aux = plan.task.relate(bind, params, z)
     terms = terms | plan.task.read(bind, params, z, aux, read_key)
-    return plan.task.total(terms), (terms, bind.stats(params))
+    return plan.task.total(terms), (terms, bind.stats(params), z)
 
 
 def gradients(plan: Plan, state: State, rows: Batch):
-    """(loss, terms, new stats, gradients of the trainable leaves) of one batch, with the randomness of this step."""
+    """(loss, terms, new stats, gradients of the trainable leaves, z) of one batch, with the randomness of this step."""
     trainable, frozen = plan.split(state["params"])
     key = pin.pin(keys.rows(keys.key(plan.seed, "step", state["step"]), size(rows)))
 
@@ -41,14 +41,14 @@ def gradients(plan: Plan, state: State, rows: Batch):
         return _merge(trainable, frozen)
 
     if plan.chunk is not None and plan.chunk < size(rows):
-        value, terms, grads = chunks.gradients(plan, trainable, merge, state["stats"], state["extra"], rows, key)
-        return value, terms, state["stats"], grads
+        value, terms, grads, z = chunks.gradients(plan, trainable, merge, state["stats"], state["extra"], rows, key)
+        return value, terms, state["stats"], grads, z
 
     def loss(trainable):
         return forward(plan, merge(trainable), state["stats"], state["extra"], rows, key)
 
-    (value, (terms, stats)), grads = jax.value_and_grad(loss, has_aux=True)(trainable)
-    return value, terms, stats, grads
+    (value, (terms, stats, z)), grads = jax.value_and_grad(loss, has_aux=True)(trainable)
+    return value, terms, stats, grads, z
 
 
 def size(rows: Batch) -> int:
@@ -66,17 +66,18 @@ def step(plan: Plan, state: State, rows: Batch) -> tuple[State, dict[str, jax.Ar
       (state, {"terms/NAME": float32 (2,) sum and count, and scalars loss, grad_norm, param_norm, update_norm}).
     """
     with pin.on(plan.mesh, PINS):
-        loss, terms, stats, grads = gradients(plan, state, rows)
+        loss, terms, stats, grads, z = gradients(plan, state, rows)
         trainable, frozen = plan.split(state["params"])
         grad_norm = optax.tree.norm(grads)
         updates, opt = plan.tx.update(grads, state["opt"], trainable)
         trainable = optax.apply_updates(trainable, updates)
         params = _merge(trainable, frozen)
         ema = jax.tree.map(lambda a, b: plan.ema * a + (1 - plan.ema) * b, state["ema"], params) if plan.ema else {}
+        extra = plan.task.advance(params, z, state["extra"])
     finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
     guard = _guard(state["guard"], state["step"], finite)
     apply = finite if plan.bad_steps == "skip" else guard["first_bad_step"] < 0
-    new = {"params": params, "stats": stats, "ema": ema, "opt": opt, "extra": state["extra"]}
+    new = {"params": params, "stats": stats, "ema": ema, "opt": opt, "extra": extra}
     old = {name: state[name] for name in new}
     new = jax.tree.map(lambda a, b: jnp.where(apply, a, b), new, old)
     new |= {"step": state["step"] + 1, "guard": guard}

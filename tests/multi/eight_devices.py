@@ -64,7 +64,7 @@ def run(c, shape, devices):
 
     def fn(made, batch):
         with step.pin.on(mesh, meshes.PINS):
-            value, _, stats, grads = step.gradients(plan, made, batch)
+            value, _, stats, grads, _ = step.gradients(plan, made, batch)
         return value, grads, stats
 
     return jax.device_get(jax.jit(fn)(made, place.batch(rows(), mesh)))

@@ -152,7 +152,7 @@ def gradients(c, mesh):
 
     def fn(made, batch):
         with pin.on(mesh, meshes.PINS):
-            value, terms, _, grads = step.gradients(plan, made, batch)
+            value, terms, _, grads, _ = step.gradients(plan, made, batch)
         return {"loss": value, "terms": terms, "grads": grads}
 
     compiled = jax.jit(fn).lower(made, place.batch(rows(), mesh)).compile()

@@ -71,7 +71,7 @@ class Together(Alone):
     def __init__(self, loss: str = "softmax", form: str = "dense"):
         self.loss, self.form = loss, form
 
-    def relate(self, bind, params, z, extra):
+    def relate(self, bind, params, z):
         scale = bind(params).scale[...]
         bias = jnp.zeros_like(scale)
         terms = CONTRASTIVE[self.loss](z["image"], z["text"], scale, bias, z["group"], form=self.form, tile=3)
@@ -99,7 +99,7 @@ def batch():
 def gradients(static: states.Plan):
     state = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64) if x.dtype == jnp.float32 else x, static.init(jax.random.key(1)))
     state["step"] += 5
-    value, terms, _, grads = jax.jit(lambda state, rows: steps.gradients(static, state, rows))(state, batch())
+    value, terms, _, grads, _ = jax.jit(lambda state, rows: steps.gradients(static, state, rows))(state, batch())
     return jax.device_get({"loss": value, "terms": terms, "grads": grads})
 
 
