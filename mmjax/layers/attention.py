@@ -112,8 +112,8 @@ def padded(q, k, v, mask, implementation: str | None, multiple: int = 8):
     t, s = q.shape[1], k.shape[1]
     more, lengths = (-t % multiple, -s % multiple), {}
     if mask is not None:
-        # cuDNN adds it to the logits and wants it for all of them. A query that is filled in looks at some key, lest its softmax
-        # be one of nothing.
+        # cuDNN adds it to the logits and wants it for all of them. A query that is filled in looks at every key, lest its
+        # softmax be one of nothing.
         mask = jnp.broadcast_to(mask, (*mask.shape[:2], t, s))
         mask = jnp.pad(mask, ((0, 0), (0, 0), (0, more[0]), (0, 0)), constant_values=True)
         mask = jnp.pad(mask, ((0, 0), (0, 0), (0, 0), (0, more[1])))
