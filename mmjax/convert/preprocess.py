@@ -161,6 +161,7 @@ PROCESSORS = {
     "siglip": "SiglipImageProcessor",
     "vit": "ViTImageProcessor",
     "dinov2": "BitImageProcessor",
+    "vilt": "ViltImageProcessor",
 }
 
 

@@ -1,4 +1,4 @@
-"""VisualBERT against transformers, on random weights in float64: outputs, each loss, gradients, and the way back.
+"""VisualBERT and ViLT against transformers, on random weights in float64: outputs, each loss, gradients, and the way back.
 
 test_parity_convert.py says how they are compared, and how closely.
 """
@@ -14,9 +14,13 @@ transformers = pytest.importorskip("transformers")
 # `float64` is a fixture that every test here runs under.
 from test_parity_convert import (  # noqa: E402
     IDS,
+    PIXELS,
     SMALL,
+    channels_first,
     check,
+    error,
     float64,  # noqa: F401
+    load,
     randomise,
     round_trip,
     saved,
@@ -169,3 +173,101 @@ def test_visualbert_grounding(tmp_path):
 
     unused = [f"attention.value.{part}" for part in ("weight", "bias")]
     compare(net, {"grounding": said.logits[seen]}, said.loss, run, tmp_path, lost=unused)
+
+
+def vilt(kind, monkeypatch=None, **config):
+    if monkeypatch is not None:
+        # transformers shuffles the patches, even where all are kept. Here they stay in order, to be compared one by one.
+        monkeypatch.setattr(torch, "multinomial", lambda weights, count, replacement=False: torch.arange(count))
+    config = transformers.ViltConfig(**SMALL, **WORDS, **PIXELS, **config)
+    return randomise(getattr(transformers, kind)(config))
+
+
+def shown(images):
+    told = {name: value for name, value in inputs().items() if not name.startswith("visual")}
+    return told | {"pixel_values": images}
+
+
+def picture(seed=0):
+    return np.random.default_rng(seed).normal(size=(2, 12, 12, 3))
+
+
+def see(seed=0):
+    return {"image": jnp.asarray(picture(seed))}
+
+
+def test_vilt(tmp_path, monkeypatch):
+    net = vilt("ViltModel", monkeypatch)
+    said = net(**shown(channels_first(picture())))
+    tokens, joint = said.last_hidden_state, said.pooler_output
+    theirs = {"text": tokens[:, :7][IDS != 0], "visual": tokens[:, 7:], "joint": joint}
+    loss = sum(y.sin().sum() for y in theirs.values())
+
+    def run(bound):
+        states = fuse(bound, see())
+        ours = {"text": states["text"][IDS != 0], "visual": states["visual"], "joint": states["joint"]}
+        return ours, sum(jnp.sin(y).sum() for y in ours.values())
+
+    found = compare(net, theirs, loss, run, tmp_path)
+    assert found.model["heads"] == {}
+    assert found.model["types"] == 2
+
+
+def test_vilt_knows_no_order_of_patches(tmp_path):
+    """As transformers has it, shuffled: what is read of text and pair is the same."""
+    net = vilt("ViltModel")
+    torch.manual_seed(0)
+    one, two = (net(**shown(channels_first(picture()))) for _ in range(2))
+    assert not torch.allclose(one.last_hidden_state[:, 8:], two.last_hidden_state[:, 8:])
+    net.save_pretrained(tmp_path / "hf")
+    _, model, params, stats = load(tmp_path / "hf")
+    ours = fuse(model.bind(params, stats), see())["joint"]
+    assert error({"": ours}, {"": one.pooler_output.detach().numpy()})[0] < 1e-9
+
+
+def test_vilt_masked_words(tmp_path):
+    net = vilt("ViltForMaskedLM")
+    said = net(**shown(channels_first(picture())), labels=torch.from_numpy(np.where(LABELS < 0, -100, LABELS)))
+
+    def run(bound):
+        words = bound.words(fuse(bound, see())["text"])
+        return {"words": words[IDS != 0]}, mean(masked_tokens(words, jnp.asarray(LABELS))["masked_tokens"])
+
+    compare(net, {"words": said.logits[IDS != 0]}, said.loss, run, tmp_path)
+
+
+def test_vilt_answers(tmp_path):
+    net = vilt("ViltForQuestionAnswering", num_labels=3)
+    target = np.array([[1, 0.3, 0], [0, 0, 0.6]])
+    said = net(**shown(channels_first(picture())), labels=torch.from_numpy(target))
+
+    def run(bound):
+        y = bound.answer(fuse(bound, see())["joint"])
+        right, wrong = jax.nn.log_sigmoid(y), jax.nn.log_sigmoid(-y)
+        return {"answers": y}, -(target * right + (1 - target) * wrong).sum() / len(target)
+
+    compare(net, {"answers": said.logits}, said.loss, run, tmp_path)
+
+
+def test_vilt_rank(tmp_path):
+    net = vilt("ViltForImageAndTextRetrieval")
+    theirs = net(**shown(channels_first(picture()))).logits[:, 0]
+
+    def run(bound):
+        y = bound.rank(fuse(bound, see())["joint"])
+        return {"rank": y}, jnp.sin(y).sum()
+
+    compare(net, {"rank": theirs}, theirs.sin().sum(), run, tmp_path)
+
+
+def test_vilt_verdicts(tmp_path):
+    net = vilt("ViltForImagesAndTextClassification", num_labels=2, num_images=2, modality_type_vocab_size=3)
+    both = torch.stack([channels_first(picture(seed)) for seed in (0, 2)], dim=1)
+    said = net(**shown(both), labels=torch.tensor([1, 0]))
+
+    def run(bound):
+        states = bound.fuse_two(see(0), see(2), jnp.asarray(IDS), segments=jnp.asarray(SEGMENTS))[0]
+        verdicts = bound.verdict(states["joint"])
+        return {"verdicts": verdicts}, -jax.nn.log_softmax(verdicts)[jnp.arange(2), jnp.array([1, 0])].mean()
+
+    compare(net, {"verdicts": said.logits}, said.loss, run, tmp_path)
