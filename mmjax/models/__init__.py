@@ -10,11 +10,22 @@ from typing import Any
 
 from mmjax.core import module, registry
 from mmjax.models.classifier import Classifier
+from mmjax.models.cross_encoder import CrossEncoder
 from mmjax.models.dual_encoder import DualEncoder
 from mmjax.models.encoders import IMAGE_ENCODERS, TEXT_ENCODERS
 from mmjax.models.encoders import check as check_part
+from mmjax.models.lxmert import Lxmert
+from mmjax.models.vilt import Vilt
+from mmjax.models.visualbert import VisualBert
 
-MODELS = {"dual_encoder": DualEncoder, "classifier": Classifier}
+MODELS = {
+    "dual_encoder": DualEncoder,
+    "classifier": Classifier,
+    "cross_encoder": CrossEncoder,
+    "lxmert": Lxmert,
+    "visualbert": VisualBert,
+    "vilt": Vilt,
+}
 
 __all__ = ["IMAGE_ENCODERS", "MODELS", "TEXT_ENCODERS", "build", "check"]
 
