@@ -113,6 +113,8 @@ def run_config(model: Spec, found: preprocess.Preprocessing) -> dict[str, Any]:
             batch[told] = [[transform["length"]], "int32"]
         if transform["name"] == "whisper_log_mel":
             batch["audio"] = [[transform["mels"], round(100 * transform["seconds"])], "float32"]
+    if "image" in batch and (model.get("heads") or {}).get("verdicts"):
+        batch["image_b"] = batch["image"]
     evaluation = {"every": 0, "params": "raw", "batch_size": 256, "transforms": transforms, "sets": []}
     return UNTRAINED | {"model": model, "task": task, "batch": batch, "eval": evaluation}
 
@@ -133,9 +135,9 @@ def _task(model: Spec) -> tuple[Spec, dict[str, Any]]:
         # VisualBERT's code compares distributions; verdicts exclude each other.
         loss = "softmax" if heads.get("verdicts") or model["name"] == "visualbert" else "sigmoid"
         return {"name": "answers", "loss": loss}, batch | {"answer_scores": [[count], "float32"]}
-    terms = {"masked_tokens": 1.0} | ({"matching": 1.0} if heads.get("match") else {})
+    weights = {"masked_tokens": 1.0} | ({"matching": 1.0} if heads.get("match") else {})
     batch |= {"mlm_labels": [[model["text"]["length"]], "int32"], "group": [[], "int32"]}
-    return {"name": "pretraining", "terms": terms}, batch
+    return {"name": "pretraining", "weights": weights}, batch
 
 
 def load(checkpoint: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

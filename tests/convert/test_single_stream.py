@@ -64,7 +64,7 @@ def test_pretraining_is_what_its_heads_say(tmp_path):
     assert found.answers is None
     assert found.model["text"]["pad_id"] == 0  # whatever transformers' default of 1 says
     config = save.run_config(found.model, found.preprocessing)
-    assert config["task"] == {"name": "pretraining", "terms": {"masked_tokens": 1.0, "matching": 1.0}}
+    assert config["task"] == {"name": "pretraining", "weights": {"masked_tokens": 1.0, "matching": 1.0}}
     assert config["batch"] == {
         "regions": [[36, 5], "float32"],
         "boxes": [[36, 4], "float32"],
@@ -72,6 +72,14 @@ def test_pretraining_is_what_its_heads_say(tmp_path):
         "group": [[], "int32"],
         "text": [[6], "int32"],
     }
+
+
+def test_verdicts_are_answers_about_two_pictures(tmp_path):
+    kind = {"architectures": ["ViltForImagesAndTextClassification"], "num_images": 2, "modality_type_vocab_size": 3}
+    found = recognise(str(folder(tmp_path / "hf", VILT | kind, vilt.HF)))
+    config = save.run_config(found.model, found.preprocessing)
+    assert config["task"] == {"name": "answers", "loss": "softmax", "pixels": {"mean": [0.5] * 3, "std": [0.5] * 3}}
+    assert config["batch"]["image_b"] == config["batch"]["image"] == [[8, 8, 3], "uint8"]
 
 
 @pytest.mark.parametrize(("family", "config"), [(visualbert.HF, BERT), (vilt.HF, VILT)], ids=["visualbert", "vilt"])
