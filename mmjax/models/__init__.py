@@ -14,6 +14,7 @@ from mmjax.models.cross_encoder import CrossEncoder
 from mmjax.models.dual_encoder import DualEncoder
 from mmjax.models.encoders import IMAGE_ENCODERS, TEXT_ENCODERS
 from mmjax.models.encoders import check as check_part
+from mmjax.models.lxmert import Lxmert
 from mmjax.models.vilt import Vilt
 from mmjax.models.visualbert import VisualBert
 
@@ -21,6 +22,7 @@ MODELS = {
     "dual_encoder": DualEncoder,
     "classifier": Classifier,
     "cross_encoder": CrossEncoder,
+    "lxmert": Lxmert,
     "visualbert": VisualBert,
     "vilt": Vilt,
 }
