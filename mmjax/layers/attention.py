@@ -80,7 +80,7 @@ class MultiHeadAttention(nnx.Module):
             linear(y).reshape(*y.shape[:2], self.heads, -1) for linear, y in ((self.query, x), (self.key, kv), (self.value, kv))
         )
         if self.implementation == "fused":
-y = fused(q, k, v, mask)
+            y = fused(q, k, v, mask)
             # It averages the values of a query that may look at none.
             y = y if mask is None else jnp.where(mask.any(-1).swapaxes(1, 2)[..., None], y, 0)
         else:
