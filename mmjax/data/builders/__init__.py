@@ -17,6 +17,7 @@ from mmjax.data.builders import (
     emoji_vqa,
     fashion_mnist,
     flags_facts,
+    flags_vqa,
     iconify,
     openclipart,
     openmoji,
@@ -35,6 +36,7 @@ BUILDERS = {
     "openclipart": openclipart,
     "fashion_mnist": fashion_mnist,
     "flags_facts": flags_facts,
+    "flags_vqa": flags_vqa,
 }
 
 

@@ -181,6 +181,9 @@ def world() -> World:
                 pictures[noun, style, side] = _rgb(draw(svgs[code], side))
             if colour := colour_of(np.asarray(_rgb(draw(svgs[code], 64)))):
                 colours[noun, style] = colour
+    # Nobody is asked for a colour that training does not know.
+    known = {colour for (noun, style), colour in colours.items() if noun not in unseen and style in SEEN_STYLES}
+    colours = {drawing: colour for drawing, colour in colours.items() if colour in known}
     return World(words, kinds, frozenset(unseen), pictures, colours)
 
 
