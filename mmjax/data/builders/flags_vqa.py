@@ -5,11 +5,11 @@ one; type, see below; text_zh, the state's Chinese name; group, the state's as i
 
 - state, capital: "Which state has this flag?" Their answers occur once: a model can only know them of flags it has seen.
 - continent, region: one of 5, one of 22 or so.
-- language, border: yes or no, as often as not: "Is Arabic an official language of the state with this flag?", with a language or
-  neighbour of the state, or one drawn evenly of those of other states, asked as often each way where possible (balance.Balance).
+- language, border: yes or no, as often as not: "Is Arabic an official language of the state with this flag?", of a language
+  (neighbour) that some state has; each is asked about as often either way where that can be (balance.Balance).
 
-Splits are flags_facts': heldout holds all questions about 20% of the states. There state and capital cannot be answered and are
-left out; what the others share with flags of training can. answers.txt lists train's answers, the most frequent first;
+Splits are flags_facts': heldout holds all questions about 20% of the states. State and capital, which
+no other flag tells of, are left out there. answers.txt lists train's answers, the most frequent first;
 tokenizer.json numbers the word pieces of train's lower-cased questions, as emoji_vqa's does.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from mmjax.data.answers import FILE, save, vocabulary
+from mmjax.data import answers as lists
 from mmjax.data.builders import flags_facts
 from mmjax.data.builders.balance import Balance, Choice
 from mmjax.data.builders.manifest import write_manifest, write_tokenizer
@@ -47,11 +47,11 @@ EACH = 2  # questions of a flag of each type of CLOSED
 SHARED = ("continent", "region")  # types of OPEN that flags of other states tell of
 
 
-def build(folder: Path, vocabulary_size: int = 2048) -> None:
+def build(folder: Path, vocabulary: int = 2048) -> None:
     """Writes the data set, answers.txt, tokenizer.json and manifest.json into `folder`.
 
     Args:
-      vocabulary_size: tokens of tokenizer.json at most.
+      vocabulary: tokens of tokenizer.json at most.
     """
     import tensorflow_datasets as tfds
 
@@ -65,9 +65,9 @@ def build(folder: Path, vocabulary_size: int = 2048) -> None:
         **dict.fromkeys(("question", "type", "text_zh", "id"), text),
     }
     write_tfds(folder, "flags_vqa", VERSION, features, splits, __doc__, LICENCE)
-    answers = vocabulary(Memory(splits["train"]))
-    save(folder / FILE, answers)
-    tokens = write_tokenizer(folder, [row["question"] for row in splits["train"]], vocabulary_size, "wordpiece", MASKED)
+    answers = lists.vocabulary(Memory(splits["train"]))
+    lists.save(folder / lists.FILE, answers)
+    tokens = write_tokenizer(folder, [row["question"] for row in splits["train"]], vocabulary, "wordpiece", MASKED)
     write_manifest(folder, "flags_vqa", PACKAGES, LICENCE, answers=len(answers), vocabulary=tokens)
 
 
