@@ -41,7 +41,7 @@ def export(args: argparse.Namespace) -> None:
     meta, leaves = save.load(args.checkpoint)
     config = meta["config"]
     model, task = tasks.build(config)
-    nested = {"params": {}, "stats": {}} | tree.unflatten(leaves)
+    nested = {"params": {}, "stats": {}} | tree.unflatten({path: leaf.read() for path, leaf in leaves.items()})
     fields = [name for name in ("image", "text", "audio") if name in config["batch"]]
     if args.tower is not None and args.tower not in fields:
         raise UserError(f"--tower={args.tower}: this checkpoint has: {', '.join(fields)}")

@@ -95,7 +95,8 @@ def ours(path, run, dtype="float64"):
     (loss, outputs), gradient = jax.jit(jax.value_and_grad(value, has_aux=True))(params)
     flat = tree.flatten({"params": gradient})
     entries = {name: entry for name, entry in found.entries.items() if all(path in flat for path in entry.own)}
-    return found, outputs, loss, table.write(entries, flat)
+    written = table.write(entries, {path: table.tensor(np.asarray(x)) for path, x in flat.items()})
+    return found, outputs, loss, {name: tensor.read() for name, tensor in written.items()}
 
 
 def without_noise(gradients):

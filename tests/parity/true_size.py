@@ -27,6 +27,11 @@ STORED = HERE / "true_size.json"
 TOLERANCE = 2e-5
 # Twice their float64 is beyond the memory that this should take.
 NO_FLOAT64 = ("xlmr_base",)
+# (family, format) -> why it has no row.
+UNMEASURED = {
+    ("SigLIP", "npz"): "big_vision is no package; the way there and back is proven on small models",
+    ("Whisper encoder", "ctranslate2"): "its container is written by its own converter alone; the real tiny.en is read by test_real.py",
+}
 PACKAGES = ("mmjax", "jax", "flax", "torch", "transformers", "open_clip_torch")
 
 
@@ -288,7 +293,7 @@ def measure(name):
     begin = time.perf_counter()
     torch.manual_seed(0)
     case = CASES[name]()
-    perturb(case.net.float().eval())
+    randomise(case.net.float().eval())
     with tempfile.TemporaryDirectory() as place:
         path = case.keep(case.net, Path(place) / "weights")
         kinds = ("float32",) if name in NO_FLOAT64 else ("float32", "float64")
@@ -313,20 +318,28 @@ def measure(name):
         }
 
 
-def perturb(net):
-    """The library's own start, with noise where it is constant: no bias is zero, no norm trivial."""
+def randomise(net):
+    """Kernels by their fan in (those of BatchNorm's nets keep their start), and noise on what is a vector.
+
+    Published starts are small: what comes out of them is nearly the same for every picture or text, and the loss a small
+    difference of large numbers, whose gradient fp32 does not hold to 2e-5 on either side.
+    """
     import torch
 
     generator = torch.Generator().manual_seed(0)
+
+    def noise(x):
+        return torch.randn(x.shape, generator=generator)
+
+    statistics = {name: buffer for name, buffer in net.named_buffers() if name.endswith(("running_mean", "running_var"))}
     with torch.no_grad():
         for parameter in net.parameters():
-            deviation = 0.1 if parameter.ndim == 1 else 0.0 if parameter.any() else 0.02
-            parameter += deviation * torch.randn(parameter.shape, generator=generator)
-        for name, buffer in net.named_buffers():
-            if name.endswith("running_var"):
-                buffer.copy_(0.5 + torch.rand(buffer.shape, generator=generator))
-            elif name.endswith("running_mean"):
-                buffer.copy_(0.1 * torch.randn(buffer.shape, generator=generator))
+            if parameter.ndim < 2:
+                parameter += 0.1 * noise(parameter)
+            elif not statistics or not parameter.any():
+                parameter.copy_(noise(parameter) * (parameter.numel() / len(parameter)) ** -0.5)
+        for name, buffer in statistics.items():
+            buffer.copy_(0.5 + torch.rand(buffer.shape, generator=generator) if name.endswith("var") else 0.1 * noise(buffer))
 
 
 def _theirs(case, kind, folder):
@@ -354,12 +367,12 @@ def against(a, b):
 
     (mine, noise), (kept, _) = without_noise(a[2]), without_noise(b[2])
     leaves = errors(mine, kept)
-    worst = max(leaves, key=leaves.get)
+    worst = sorted(leaves, key=leaves.get, reverse=True)
     return {
         "outputs": float(f"{error(a[0], b[0])[0]:.2g}"),
         "loss": float(f"{error({'': a[1]}, {'': b[1]})[0]:.2g}"),
-        "gradients": float(f"{leaves[worst]:.2g}"),
-        "worst": worst,
+        "gradients": float(f"{leaves[worst[0]]:.2g}"),
+        "worst": {name: float(f"{leaves[name]:.2g}") for name in worst[:3]},
         "beyond": sum(e > TOLERANCE for e in leaves.values()),
         "leaves": len(leaves),
         "key_biases": float(f"{noise / max(np.abs(x).max() for x in kept.values()):.2g}"),
