@@ -135,6 +135,8 @@ def _family(path: str, config: Mapping[str, Any], found: Mapping[str, Tensor]) -
 def _settings(
     path: str, family: Family, config: Mapping[str, Any], found: Mapping[str, Tensor], like: str | None
 ) -> Mapping[str, Any]:
+    if like is not None and ("model_cfg" in config or "model_type" in config):
+        raise UserError(f"--like={like}: {path} has a config, which says what it is: leave --like out")
     if family.format == "open_clip" and "model_cfg" in config:
         return config["model_cfg"]
     if "model_type" in config:

@@ -58,6 +58,7 @@ def test_convert_says_what_it_mapped(place, capsys):
     [
         (["convert", "--from={0}/hf", "--to={0}/hf", "--format=hf"], "is there already and not empty"),
         (["convert", "--from={0}/hf", "--to={0}/x", "--format=onnx"], "choose one of: mmjax, hf, open_clip, npz"),
+        (["convert", "--from={0}/hf", "--to={0}/x", "--format=mmjax", "--like=ViT-B-32"], "leave --like out"),
         (["convert", "--from={0}/mmjax", "--to={0}/x", "--format=mmjax"], "a checkpoint of mmjax already"),
         (["export", "--checkpoint={0}/mmjax", "--to={0}/x", "--format=tflite"], "choose one of: stablehlo, onnx"),
         (["export", "--checkpoint={0}/mmjax", "--to={0}/x", "--format=stablehlo", "--tower=audio"], "has: image, text"),
