@@ -30,7 +30,7 @@ NO_FLOAT64 = ("xlmr_base",)
 # (family, format) -> why it has no row.
 UNMEASURED = {
     ("SigLIP", "npz"): "big_vision is no package; the way there and back is proven on small models",
-    ("Whisper encoder", "ctranslate2"): "its container is written by its own converter alone; the real tiny.en is read by test_real.py",
+    ("Whisper encoder", "ctranslate2"): "only its own converter writes such a container; test_real.py reads a real one",
 }
 PACKAGES = ("mmjax", "jax", "flax", "torch", "transformers", "open_clip_torch")
 
