@@ -31,7 +31,6 @@ NO_FLOAT64 = ("siglip_b16", "xlmr_base")
 UNMEASURED = {
     ("SigLIP", "npz"): "big_vision is no package; the way there and back is proven on small models",
     ("Whisper encoder", "ctranslate2"): "only its own converter writes such a container; test_real.py reads a real one",
-    ("CLIP ResNet", "open_clip"): "not run yet: clip_rn50",
     ("SigLIP", "hf"): "not run yet: siglip_b16",
     ("RoBERTa", "hf"): "not run yet: roberta_base",
     ("XLM-R", "hf"): "not run yet: xlmr_base",
