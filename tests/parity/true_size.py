@@ -32,7 +32,6 @@ UNMEASURED = {
     ("SigLIP", "npz"): "big_vision is no package; the way there and back is proven on small models",
     ("Whisper encoder", "ctranslate2"): "only its own converter writes such a container; test_real.py reads a real one",
     ("SigLIP", "hf"): "not run yet: siglip_b16",
-    ("RoBERTa", "hf"): "not run yet: roberta_base",
     ("XLM-R", "hf"): "not run yet: xlmr_base",
 }
 PACKAGES = ("mmjax", "jax", "flax", "torch", "transformers", "open_clip_torch")
