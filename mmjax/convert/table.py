@@ -33,6 +33,12 @@ class Tensor:
     read: Callable[[], np.ndarray]
 
 
+def tensor(array: Any) -> Tensor:
+    """A Tensor of what is in memory."""
+    array = np.asarray(array)
+    return Tensor(array.shape, array.dtype, lambda: array)
+
+
 @dataclasses.dataclass(frozen=True)
 class Row:
     """One line of a table.
@@ -192,17 +198,33 @@ def read(entries: Mapping[str, Entry], found: Mapping[str, Tensor], own: Mapping
     return result
 
 
-def write(entries: Mapping[str, Entry], leaves: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Foreign tensors of our leaves (arrays by path), each contiguous."""
+def write(entries: Mapping[str, Entry], leaves: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Foreign tensors of our leaves, each contiguous and read when it is asked for; those of one leaf stand together."""
+    last: dict[str, np.ndarray] = {}  # the leaves of the tensor that was read last, of which the next is mostly another layer
 
-    def one(entry: Entry) -> np.ndarray:
-        parts = [
-            np.asarray(leaves[path]) if entry.layer is None else np.asarray(leaves[path])[entry.layer] for path in entry.own
-        ]
-        return np.ascontiguousarray(TRANSFORMS[entry.row.how][1](parts, entry.row.heads))
+    def read(path: str) -> np.ndarray:
+        if path not in last:
+            last[path] = leaves[path].read()
+        return last[path]
 
-    # ascontiguousarray makes a vector of a scalar.
-    return {name: one(entry).reshape(()) if _scalar(entry, leaves) else one(entry) for name, entry in entries.items()}
+    def load(entry: Entry) -> np.ndarray:
+        for path in [path for path in last if path not in entry.own]:
+            del last[path]
+        parts = [read(path) if entry.layer is None else read(path)[entry.layer] for path in entry.own]
+        return np.ascontiguousarray(_back(entry, parts))
+
+    def one(entry: Entry) -> Tensor:
+        # No array is made to know a shape.
+        hollow = [np.broadcast_to(np.int8(0), leaves[path].shape[entry.layer is not None :]) for path in entry.own]
+        shape = _back(entry, hollow).shape
+        # ascontiguousarray makes a vector of a scalar.
+        return Tensor(shape, leaves[entry.own[0]].dtype, lambda: load(entry).reshape(shape))
+
+    return {name: one(entry) for name, entry in entries.items()}
+
+
+def _back(entry: Entry, parts: list[np.ndarray]) -> np.ndarray:
+    return TRANSFORMS[entry.row.how][1](parts, entry.row.heads)
 
 
 def rest(entries: Mapping[str, Entry], found: Mapping[str, Tensor], drop: Sequence[str], where: str) -> list[str]:
@@ -215,10 +237,6 @@ def rest(entries: Mapping[str, Entry], found: Mapping[str, Tensor], drop: Sequen
     if unknown := [name for name in left if not any(re.fullmatch(rule, name) for rule in drop)]:
         raise UserError(f"{where}: {_some(unknown)} of no known meaning.{suggest(unknown[0], entries)}")
     return left
-
-
-def _scalar(entry: Entry, leaves: Mapping[str, Any]) -> bool:
-    return entry.row.how == "same" and np.ndim(leaves[entry.own[0]]) == (entry.layer is not None)
 
 
 def _leaf(parts: Sequence[tuple[Tensor, Entry, int]], shape: tuple[int, ...]) -> Tensor:
