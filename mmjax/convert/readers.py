@@ -187,9 +187,11 @@ def _npy(archive: zipfile.ZipFile, name: str) -> Tensor:
         shape, _, dtype = reader[version](file)
     if dtype.hasobject:
         raise ValueError(f"{name} holds Python objects")
+    # numpy has no name for bfloat16, and stores it as two bytes of no type.
+    kind = np.dtype(ml_dtypes.bfloat16) if dtype.kind == "V" and dtype.itemsize == 2 else dtype
 
     def load() -> np.ndarray:
         with archive.open(name) as file:
-            return np.lib.format.read_array(file, allow_pickle=False)
+            return np.lib.format.read_array(file, allow_pickle=False).view(kind)
 
-    return Tensor(shape, dtype, load)
+    return Tensor(shape, kind, load)

@@ -20,6 +20,7 @@ from mmjax.convert.family import Family, Spec, same
 from mmjax.core import tree
 from mmjax.core.errors import UserError
 from mmjax.models.classifier import ENCODERS
+from mmjax.models.naflex import PLACE
 
 FORMATS = ("mmjax", "hf", "open_clip", "npz")
 
@@ -110,6 +111,8 @@ def run_config(model: Spec, found: preprocess.Preprocessing) -> dict[str, Any]:
         if transform["name"] == "resize":
             side = transform.get("crop") or transform["size"]
             batch["image"] = [[side, side, 3], "uint8"]
+        if transform["name"] == "patches":
+            batch["image"] = [[transform["count"], transform["patch"] ** 2 * 3 + PLACE], "uint8"]
         if transform["name"] == "tokenise":
             batch["text"] = [[transform["length"]], "int32"]
         if transform["name"] == "whisper_log_mel":

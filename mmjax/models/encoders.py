@@ -15,12 +15,19 @@ from mmjax.models.audio import WhisperEncoder
 from mmjax.models.bert import Bert
 from mmjax.models.clip_resnet import CLIPResNet
 from mmjax.models.efficientnet import EfficientNetLite
+from mmjax.models.naflex import NaFlexViT
 from mmjax.models.resnet import ResNet
 from mmjax.models.text import GRUText, TextTransformer
 from mmjax.models.vit import ViT
 from mmjax.models.words import BagOfWords
 
-IMAGE_ENCODERS = {"vit": ViT, "resnet": ResNet, "clip_resnet": CLIPResNet, "efficientnet_lite": EfficientNetLite}
+IMAGE_ENCODERS = {
+    "vit": ViT,
+    "naflex": NaFlexViT,
+    "resnet": ResNet,
+    "clip_resnet": CLIPResNet,
+    "efficientnet_lite": EfficientNetLite,
+}
 TEXT_ENCODERS = {"text_transformer": TextTransformer, "bert": Bert, "gru": GRUText, "bag_of_words": BagOfWords}
 AUDIO_ENCODERS = {"whisper": WhisperEncoder}
 
