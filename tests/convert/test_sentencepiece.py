@@ -1,11 +1,15 @@
 """SentencePiece's files: ids of a model small enough to see, and what is refused."""
 
+import json
 import struct
 
+import numpy as np
 import pytest
 
-from mmjax.convert import sentencepiece, tokenizer
+from mmjax.cli import main
+from mmjax.convert import readers, sentencepiece, table, tokenizer
 from mmjax.convert.families import siglip
+from mmjax.convert.recognise import abstract
 from mmjax.core.errors import UserError
 from mmjax.data.transforms.text import Tokenise
 
@@ -96,3 +100,24 @@ def test_what_is_refused(content, message, spiece):
     spiece.write_bytes(content)
     with pytest.raises(UserError, match=message):
         tokenizer.read(spiece.parent, {"vocab": 99}, siglip.text({"text": {"vocab": 9, "length": 6}}))
+
+
+def test_from_a_folder_to_vectors(spiece):
+    small = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 12}
+    words = {"vocab_size": 9, "max_position_embeddings": 6}
+    spec = siglip.hf_model({"text_config": {**small, **words}, "vision_config": {**small, "image_size": 8, "patch_size": 4}})
+    own, rng = abstract(spec), np.random.default_rng(0)
+    leaves = {path: rng.normal(size=x.shape).astype(np.float32) for path, x in own.items()}
+    folder, to = spiece.parent, spiece.parent.parent / f"{spiece.parent.name}-out"
+    readers.write_safetensors(folder / "model.safetensors", table.write(table.expand(siglip.hf_table(spec), own), leaves))
+    (folder / "config.json").write_text(json.dumps(siglip.hf_config(spec)))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"pad_token": "</s>"}))
+    (folder / "texts.txt").write_text("red blue\nRED, (blue)!\nblue red\n")
+    main(["convert", f"--from={folder}", f"--to={to}/mmjax", "--format=mmjax"])
+    main(["predict", "embed", f"--checkpoint={to}/mmjax", f"--texts={folder}/texts.txt", f"--out={to}/e.npz"])
+    with np.load(to / "e.npz") as found:
+        same, other = found["text"][0] @ found["text"][1], found["text"][0] @ found["text"][2]
+    assert same == pytest.approx(1, abs=1e-6)
+    assert other < 0.999
+    main(["convert", f"--from={to}/mmjax", f"--to={to}/hf", "--format=hf"])
+    assert json.loads((to / "hf" / "tokenizer_config.json").read_text())["pad_token"] == "</s>"
