@@ -69,7 +69,7 @@ def test_words_are_counted_for_masking(spiece):
 
 
 def test_a_folder_of_siglip(spiece):
-    words = siglip.text({"text": {"vocab": 9, "length": 6}})
+    words = siglip.text({"image": {"name": "vit"}, "text": {"vocab": 9, "length": 6}})
     text, found = tokenizer.read(spiece.parent, {"vocab": 9}, {**words, "pad_id": 0})
     (spiece.parent / "tokenizer.json").write_text(text)
     transform = Tokenise(str(spiece.parent), **found)
@@ -99,7 +99,7 @@ def test_a_folder_of_siglip(spiece):
 def test_what_is_refused(content, message, spiece):
     spiece.write_bytes(content)
     with pytest.raises(UserError, match=message):
-        tokenizer.read(spiece.parent, {"vocab": 99}, siglip.text({"text": {"vocab": 9, "length": 6}}))
+        tokenizer.read(spiece.parent, {"vocab": 99}, siglip.text({"image": {"name": "vit"}, "text": {"vocab": 9, "length": 6}}))
 
 
 def test_from_a_folder_to_vectors(spiece):

@@ -72,6 +72,27 @@ def test_ids_of_trained_models(settings, tmp_path):
         assert ours.rows((text,))["text"].tolist() == ids + [0] * (6000 - len(ids)), text[:40]
 
 
+# Latin, marks, Hebrew, Arabic, Devanagari, jamo, format characters, signs, kana, Hangul, compatibility forms, emoji, maths.
+BLOCKS = [(1, 592), (768, 880), (1425, 1525), (1536, 1792), (2304, 2432), (4352, 4608), (8192, 8304), (8448, 8704)]
+BLOCKS += [(12352, 12544), (12592, 12688), (44032, 44096), (63744, 64000), (64256, 65536), (127744, 128592), (119808, 120064)]
+
+
+@pytest.mark.parametrize("rule", ["nmt_nfkc", "nfkc", "nmt_nfkc_cf"])
+def test_random_strings_of_hard_characters(rule, tmp_path):
+    content, theirs = trained(normalization_rule_name=rule, byte_fallback=True, vocab_size=600)
+    (tmp_path / "spiece.model").write_bytes(content)
+    words = {"length": 200, "bos": None, "eos": None, "lower": False}
+    text, words = tokenizer.read(tmp_path, {"vocab": theirs.get_piece_size()}, words)
+    (tmp_path / "tokenizer.json").write_text(text)
+    ours = Tokenise(str(tmp_path), **words, empty=True)
+    rng = np.random.default_rng(0)
+    characters = [chr(c) for block in BLOCKS for c in range(*block)] + list(" eaoi" * 80)
+    for _ in range(3000):
+        text = "".join(rng.choice(characters, rng.integers(11)))
+        ids = theirs.encode(text)
+        assert ours.rows((text,))["text"].tolist() == ids + [0] * (200 - len(ids)), ascii(text)
+
+
 def rows(folder, path, vocabulary, words):
     """Our ids of TEXTS by the tokenizer of a folder, and the keywords of `tokenise`."""
     content, words = tokenizer.read(folder, {"vocab": vocabulary}, words)
@@ -97,7 +118,9 @@ def test_siglip(tmp_path):
     wanted = theirs(TEXTS, padding="max_length", truncation=True, max_length=64)["input_ids"]
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"pad_token": "</s>"}))
     size = library.get_piece_size()
-    text, words, found = rows(tmp_path, tmp_path / "ours.json", size, siglip.text({"text": {"vocab": size, "length": 64}}))
+    text, words, found = rows(
+        tmp_path, tmp_path / "ours.json", size, siglip.text({"image": {"name": "vit"}, "text": {"vocab": size, "length": 64}})
+    )
     assert words["pad_id"] == 1
     for text_, ours, want in zip(TEXTS, found, wanted, strict=True):
         if "▁" not in text_:
@@ -138,7 +161,9 @@ def test_siglip_2(tmp_path):
     theirs = gemma(tmp_path)
     wanted = theirs(TEXTS, padding="max_length", truncation=True, max_length=64)["input_ids"]
     assert wanted[1] == [1] + [0] * 63  # <eos>, then <pad>
-    text, words, found = rows(tmp_path, tmp_path / "ours.json", 420, siglip.text({"text": {"vocab": 256_000, "length": 64}}))
+    text, words, found = rows(
+        tmp_path, tmp_path / "ours.json", 420, siglip.text({"image": {"name": "vit"}, "text": {"vocab": 256_000, "length": 64}})
+    )
     for text_, ours, want in zip(TEXTS, found, wanted, strict=True):
         assert ours == want, text_[:40]
     (tmp_path / "back").mkdir()
