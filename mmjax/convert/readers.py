@@ -197,12 +197,14 @@ def _npy(path: Path, archive: zipfile.ZipFile, name: str) -> Tensor:
         shape, _, dtype = reader[version](file)
     if dtype.hasobject:
         raise ValueError(f"{name} holds Python objects")
+    # numpy has no name for bfloat16, and stores it as two bytes of no type.
+    kind = np.dtype(ml_dtypes.bfloat16) if dtype.kind == "V" and dtype.itemsize == 2 else dtype
 
     def load() -> np.ndarray:
         try:
             with archive.open(name) as file:
-                return np.lib.format.read_array(file, allow_pickle=False)
+                return np.lib.format.read_array(file, allow_pickle=False).view(kind)
         except (zipfile.BadZipFile, zlib.error, ValueError, EOFError) as error:
             raise UserError(f"{path}: {name} cannot be read: {error}") from None
 
-    return Tensor(shape, dtype, load)
+    return Tensor(shape, kind, load)

@@ -19,6 +19,7 @@ from mmjax.convert.families import FAMILIES
 from mmjax.convert.family import Family, Spec, same
 from mmjax.convert.table import Tensor
 from mmjax.core.errors import UserError
+from mmjax.models.naflex import PLACE
 
 REGIONS = 36  # that published models are shown of a picture
 FORMATS = ("mmjax", "hf", "open_clip", "npz")
@@ -106,6 +107,8 @@ def run_config(model: Spec, found: preprocess.Preprocessing) -> dict[str, Any]:
         if transform["name"] == "resize":
             side = transform.get("crop") or transform["size"]
             batch["image"] = [[side, side, 3], "uint8"]
+        if transform["name"] == "patches":
+            batch["image"] = [[transform["count"], transform["patch"] ** 2 * 3 + PLACE], "uint8"]
         if transform["name"] == "tokenise":
             batch[told] = [[transform["length"]], "int32"]
         if transform["name"] == "whisper_log_mel":

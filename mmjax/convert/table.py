@@ -10,6 +10,7 @@ exactly one row and every foreign name exactly one leaf; a foreign tensor beyond
 """
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -112,6 +113,11 @@ TRANSFORMS: dict[str, tuple[Callable[[np.ndarray, int], list[np.ndarray]], Calla
     "conv_1d": _axes(2, 1, 0),  # OIK -> KIO
     "row": _lead(1),
     "rows": _lead(2),
+    # A square table: (rows, columns, D) -> (rows x columns, D).
+    "grid": (
+        lambda x, heads: [x.reshape(-1, x.shape[-1])],
+        lambda parts, heads: parts[0].reshape(math.isqrt(len(parts[0])), -1, parts[0].shape[-1]),
+    ),
     "qkv": _piled(3),
     # Query and value of three biases, of which the key's is zeros.
     "q0v": (

@@ -54,7 +54,7 @@ class Encoder:
           UserError: this checkpoint reads no pictures.
           ValueError, OSError: a picture cannot be decoded; see `decodes`.
         """
-        transforms = [registry.build(TRANSFORMS, t) for t in self._transforms if t["name"] in ("decode", "resize")]
+        transforms = [registry.build(TRANSFORMS, t) for t in self._transforms if t["name"] in ("decode", "resize", "patches")]
         if not transforms:
             raise UserError(f"{self.folder} reads no pictures: its preprocessing has none")
 
