@@ -1,6 +1,7 @@
 """Tasks by name: batch, model and loss meet here and nowhere else."""
 
+from mmjax.tasks.albef import ALBEF
 from mmjax.tasks.classification import Classification
 from mmjax.tasks.contrastive import Contrastive
 
-TASKS = {"contrastive": Contrastive, "classification": Classification}
+TASKS = {"contrastive": Contrastive, "classification": Classification, "albef": ALBEF}
