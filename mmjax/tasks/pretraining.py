@@ -1,0 +1,93 @@
+"""Pretraining of models that read picture and text together (VisualBERT, LXMERT, ViLT and cross encoders)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from mmjax.core.errors import UserError, suggest
+from mmjax.losses import answers
+from mmjax.losses.matching import matching
+from mmjax.losses.negatives import strangers
+from mmjax.losses.tokens import masked_tokens
+from mmjax.tasks.normalise import Pixels, constants, visual
+from mmjax.tasks.task import Binder, Rows, Task, Terms
+
+TERMS = ("masked_tokens", "matching", "answers")
+# What goes along with a text that another row is given.
+TEXT = ("text", "text_segments")
+
+
+class Pretraining(Task):
+    """Any of: masked tokens, image-text matching, masked regions, answers. One forward pass an example serves them all.
+
+    For matching, half of the rows are shown the text of another row of the global batch, never one of their own group
+    (LXMERT, arXiv 1908.07490, section 3.1.3). Their words say nothing of their picture: the other terms leave them out, as
+    UNITER does (1909.11740, section 3.2).
+
+    Rows: image uint8 (B, height, width, 3), or regions (B, S, F) and boxes (B, S, 4); text int32 (B, T), and text_segments;
+    mlm_labels int32 (B, T) for masked tokens; group int (B,) for matching; answer_scores (B, A) for answers.
+
+    Args:
+      terms: {term: weight}, of TERMS; what is left out or weighs 0 is not computed.
+      foreign: the share of rows that are shown another's text.
+      loss: form of losses.answers.
+      pixels: constants of `normalise`, for pictures.
+
+    Raises:
+      UserError: an unknown term, no term at all, or a share that is none.
+    """
+
+    def __init__(self, terms: Mapping[str, float], foreign: float = 0.5, loss: str = "sigmoid", pixels: Pixels = "imagenet"):
+        if unknown := [name for name in terms if name not in TERMS]:
+            raise UserError(f"task.terms: {unknown[0]!r} is not one of: {', '.join(TERMS)}.{suggest(unknown[0], TERMS)}")
+        self.weights = {name: float(weight) for name, weight in terms.items() if weight}
+        if not self.weights:
+            raise UserError(f"task.terms {dict(terms)} leaves nothing to learn: give one of {', '.join(TERMS)} a weight")
+        if not 0 < foreign < 1:
+            raise UserError(f"task.foreign {foreign} is not between 0 and 1")
+        answers.check(loss)
+        constants(pixels)
+        self._foreign, self._loss, self._pixels = foreign, loss, pixels
+
+    @property
+    def relates(self) -> bool:
+        return "matching" in self.weights
+
+    def match(self, bind: Binder, params: dict, rows: Rows, key: Key[Array, " B"] | None = None) -> Float[Array, "B 2"]:
+        """Logits [no, yes] of whether text and picture belong together."""
+        model = bind(params)
+        return model.match(self._fuse(model, rows, rows, key)["joint"])
+
+    def encode(self, bind: Binder, params: dict, rows: Rows, key: Key[Array, " B"] | None) -> dict[str, jax.Array]:
+        # Random bits travel as whole numbers: no gradient is asked of them.
+        draw = {} if key is None else {"draw": jax.vmap(lambda key: jax.random.bits(key, (2,), jnp.uint32))(key)}
+        return dict(rows) | draw
+
+    def relate(self, bind: Binder, params: dict, z: Any) -> tuple[Terms, Any]:
+        if not self.relates or "draw" not in z:
+            return {}, {}
+        other = strangers(z["group"], z["draw"][:, 0])
+        alone = other < 0
+        foreign = (z["draw"][:, 1] < jnp.uint32(self._foreign * (2**32 - 1))) & ~alone
+        texts = {name: jnp.where(foreign[:, None], z[name][other], z[name]) for name in TEXT if name in z}
+        aux = texts | {"match": ~foreign, "weight": (~alone).astype(jnp.float32)}
+        return {"unmatched": (alone.sum(dtype=jnp.float32), jnp.float32(len(alone)))}, aux
+
+    def read(self, bind: Binder, params: dict, z: Any, aux: Any, key: Key[Array, " B"] | None) -> Terms:
+        model, own = bind(params), aux.get("match", jnp.ones(len(z["text"]), bool))
+        states, terms = self._fuse(model, z, z | aux, key), {}
+        if "masked_tokens" in self.weights:
+            labels = jnp.where(own[:, None], z["mlm_labels"], -1)
+            terms |= masked_tokens(model.words(states["text"]), labels)
+        if "matching" in self.weights:
+            terms |= matching(model.match(states["joint"]), own, aux.get("weight"))
+        if "answers" in self.weights:
+            scores = jnp.where(own[:, None], z["answer_scores"], 0)
+            terms |= answers.answers(model.answer(states["joint"]), scores, self._loss)
+        return terms
+
+    def _fuse(self, model: Any, shown: Rows, told: Rows, key: Key[Array, " B"] | None) -> dict[str, jax.Array]:
+        return model.fuse(visual(shown, self._pixels), told["text"], key=key, segments=told.get("text_segments"))[0]
