@@ -52,6 +52,15 @@ def tap(name: str, x: Any) -> Any:
     return x
 
 
+@contextlib.contextmanager
+def under(name: str) -> Iterator[None]:
+    """Records the taps made inside as one dict under `name`, for parts that tap the same names (two encoders)."""
+    with frame(zeros_under(name)) as out:
+        yield
+    if out:
+        tap(name, out)
+
+
 def zeros_under(name: str) -> Mapping[str, Any]:
     """The perturbations that the open frame holds for the nested frame `name` (a stack's, with a leading layer axis)."""
     current = _FRAME.get()

@@ -70,7 +70,7 @@ class MultiHeadAttention(nnx.Module):
         Args:
           x: what asks.
           kv: what is looked at.
-          mask: True where a query may look at a key.
+          mask: True where a query may look at a key; a query that may look at none gets zeros from its values.
           key: for dropout, one an example.
           name: of the tapped probabilities (B, N, T, S).
         """
@@ -80,6 +80,8 @@ class MultiHeadAttention(nnx.Module):
         )
         if self.implementation == "fused":
             y = jax.nn.dot_product_attention(q, k, v, mask=mask)
+            # It averages the values of a query that may look at none.
+            y = y if mask is None else jnp.where(mask.any(-1).swapaxes(1, 2)[..., None], y, 0)
         else:
             y = self._plain(q, k, v, mask, key, name)
         return self.out(y.reshape(x.shape))
@@ -89,5 +91,8 @@ class MultiHeadAttention(nnx.Module):
         logits = jnp.einsum("btnh,bsnh->bnts", q, k, preferred_element_type=dtype) * q.shape[-1] ** -0.5
         if mask is not None:
             logits = jnp.where(mask, logits, jnp.finfo(dtype).min)
-        probabilities = tap(name, jax.nn.softmax(logits).astype(v.dtype))
+        probabilities = jax.nn.softmax(logits)
+        if mask is not None:
+            probabilities = jnp.where(mask, probabilities, 0)
+        probabilities = tap(name, probabilities.astype(v.dtype))
         return jnp.einsum("bnts,bsnh->btnh", dropout(probabilities, self.dropout, key), v)

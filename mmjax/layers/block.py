@@ -1,5 +1,6 @@
 """The Transformer block, pre-norm or post-norm, and a stack of it that is scanned."""
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -52,8 +53,26 @@ class Mlp(nnx.Module):
         return down(self.fc1(x))
 
 
+def add(
+    x: Float[Array, "B T D"],
+    half: Callable[[Float[Array, "B T D"]], Float[Array, "B T D"]],
+    norm: LayerNorm,
+    post_norm: bool,
+    rate: float = 0.0,
+    key: Key[Array, " B"] | None = None,
+    scale: nnx.Param | None = None,
+) -> Float[Array, "B T D"]:
+    """Half a block: x + half(norm(x)), or norm(x + half(x)) with `post_norm`; what is added is scaled and dropped first."""
+    y = half(x if post_norm else norm(x))
+    x = x + dropout(y if scale is None else y * scale[...].astype(y.dtype), rate, key)
+    return norm(x) if post_norm else x
+
+
 class Block(nnx.Module):
     """x + attention(ln1(x)), then x + mlp(ln2(x)); with `post_norm` ln1(x + attention(x)), then ln2(x + mlp(x)).
+
+    With `cross` there is a third half between the two: attention to another sequence (the first Transformer's decoder,
+    ALBEF's multimodal layers).
 
     Args:
       width, heads, mlp: D, N and the MLP's hidden width.
@@ -63,8 +82,10 @@ class Block(nnx.Module):
       attention: "plain" or "fused".
       init: initialisers.
       post_norm: the order of the first Transformer, and of BERT.
-      layer_scale: whether each half is multiplied by a learned vector before it is added (Touvron et al. 2021, CaiT).
+      layer_scale: whether each half is multiplied by a learned vector before it is added (Touvron et al. 2021, CaiT); not
+        the cross half.
       key_bias: see MultiHeadAttention.
+      cross: whether the block has the cross half.
     """
 
     def __init__(
@@ -81,31 +102,41 @@ class Block(nnx.Module):
         post_norm: bool = False,
         layer_scale: bool = False,
         key_bias: bool = True,
+        cross: bool = False,
         dtype: str = "float32",
         rngs: nnx.Rngs,
     ):
+        shared = {"dropout": dropout, "key_bias": key_bias, "implementation": attention, "dtype": dtype, "rngs": rngs}
         self.ln1 = LayerNorm(width, eps=norm_eps, dtype=dtype)
-        self.attn = MultiHeadAttention(
-            width, heads, init=init, dropout=dropout, key_bias=key_bias, implementation=attention, dtype=dtype, rngs=rngs
-        )
+        self.attn = MultiHeadAttention(width, heads, init=init, **shared)
+        self.ln_cross = LayerNorm(width, eps=norm_eps, dtype=dtype) if cross else None
+        self.cross = MultiHeadAttention(width, heads, init=init, **shared) if cross else None
         self.ln2 = LayerNorm(width, eps=norm_eps, dtype=dtype)
         self.mlp = Mlp(width, mlp, act=act, init=init, dtype=dtype, rngs=rngs)
         self.dropout, self.post_norm = dropout, post_norm
         self.scale1, self.scale2 = (nnx.Param(jnp.ones(width, jnp.float32)) if layer_scale else None for _ in range(2))
 
     def __call__(
-        self, x: Float[Array, "B T D"], mask: Bool[Array, "#B 1 #T T"] | None = None, key: Key[Array, " B"] | None = None
+        self,
+        x: Float[Array, "B T D"],
+        mask: Bool[Array, "#B 1 #T T"] | None = None,
+        key: Key[Array, " B"] | None = None,
+        kv: Float[Array, "B S D"] | None = None,
+        kv_mask: Bool[Array, "#B 1 #T S"] | None = None,
     ) -> Float[Array, "B T D"]:
-        """Taps "attention" (plain attention only) and "output"."""
-        x = pin(x)
-        inside, first, second = keys(key, 3, self.dropout)
-        x = self._add(x, lambda y: self.attn(y, mask=mask, key=inside), self.ln1, self.scale1, first)
-        return tap("output", self._add(x, self.mlp, self.ln2, self.scale2, second))
+        """Taps "attention", "cross_attention" (plain attention only) and "output".
 
-    def _add(self, x, half, norm, scale, key):
-        y = half(x if self.post_norm else norm(x))
-        x = x + dropout(y if scale is None else y * scale[...].astype(y.dtype), self.dropout, key)
-        return norm(x) if self.post_norm else x
+        `kv` is what the cross half looks at; without it that half is passed over.
+        """
+        x, crosses = pin(x), self.cross is not None and kv is not None
+        inside, first, second, *crossing = keys(key, 5 if crosses else 3, self.dropout)
+        x = self._add(x, lambda y: self.attn(y, mask=mask, key=inside), self.ln1, first, self.scale1)
+        if crosses:
+            x = self._add(x, lambda y: self.cross(y, kv, kv_mask, crossing[0], "cross_attention"), self.ln_cross, crossing[1])
+        return tap("output", self._add(x, self.mlp, self.ln2, second, self.scale2))
+
+    def _add(self, x, half, norm, key, scale=None):
+        return add(x, half, norm, self.post_norm, self.dropout, key, scale)
 
 
 class Stack(nnx.Module):
@@ -136,6 +167,7 @@ class Stack(nnx.Module):
         post_norm: bool = False,
         layer_scale: bool = False,
         key_bias: bool = True,
+        cross: bool = False,
         remat: str = "none",
         dtype: str = "float32",
         rngs: nnx.Rngs,
@@ -157,6 +189,7 @@ class Stack(nnx.Module):
                 post_norm=post_norm,
                 layer_scale=layer_scale,
                 key_bias=key_bias,
+                cross=cross,
                 dtype=dtype,
                 rngs=rngs,
             )
@@ -165,10 +198,18 @@ class Stack(nnx.Module):
         self.depth, self.dropout, self.remat = depth, dropout, remat
 
     def __call__(
-        self, x: Float[Array, "B T D"], mask: Bool[Array, "#B 1 #T T"] | None = None, key: Key[Array, " B"] | None = None
+        self,
+        x: Float[Array, "B T D"],
+        mask: Bool[Array, "#B 1 #T T"] | None = None,
+        key: Key[Array, " B"] | None = None,
+        kv: Float[Array, "B S D"] | None = None,
+        kv_mask: Bool[Array, "#B 1 #T S"] | None = None,
     ) -> Float[Array, "B T D"]:
-        """Taps "blocks": {"attention": (depth, B, N, T, T), "output": (depth, B, T, D)}."""
+        """Taps "blocks": {"attention": (depth, B, N, T, T), "output": (depth, B, T, D)}, and "cross_attention" with `cross`.
+
+        `kv` and `kv_mask` are the same for all blocks.
+        """
         if self.blocks is None:
             return x
         xs = keys(key, self.depth, self.dropout) if key is not None and self.dropout else None
-        return module.scan(self.blocks, lambda block, x, key: block(x, mask, key), x, xs, remat=self.remat)
+        return module.scan(self.blocks, lambda block, x, key: block(x, mask, key, kv, kv_mask), x, xs, remat=self.remat)

@@ -10,11 +10,12 @@ from typing import Any
 
 from mmjax.core import module, registry
 from mmjax.models.classifier import Classifier
+from mmjax.models.cross_encoder import CrossEncoder
 from mmjax.models.dual_encoder import DualEncoder
 from mmjax.models.encoders import IMAGE_ENCODERS, TEXT_ENCODERS
 from mmjax.models.encoders import check as check_part
 
-MODELS = {"dual_encoder": DualEncoder, "classifier": Classifier}
+MODELS = {"dual_encoder": DualEncoder, "classifier": Classifier, "cross_encoder": CrossEncoder}
 
 __all__ = ["IMAGE_ENCODERS", "MODELS", "TEXT_ENCODERS", "build", "check"]
 

@@ -66,6 +66,22 @@ def test_cross_attention_is_the_formula(implementation):
     np.testing.assert_allclose(y, formula(attention, x, kv, mask), atol=2e-6)
 
 
+@pytest.mark.parametrize("implementation", ["plain", "fused"])
+def test_a_query_that_may_look_at_nothing_gets_nothing(implementation):
+    attention, kv = make(implementation=implementation), draw(S, 2)
+    mask = jnp.array([[1, 0, 1], [0, 0, 0]], bool)[:, None, None]
+
+    @jax.jit
+    @jax.value_and_grad
+    def second(kv):
+        return jnp.square(attention(draw(T), kv, mask)[1]).sum()
+
+    y = attention(draw(T), kv, mask)
+    np.testing.assert_allclose(y[1], np.broadcast_to(attention.out.bias[...], (T, D)), atol=1e-6)
+    assert np.abs(y[0] - attention.out.bias[...]).max() > 0.1
+    np.testing.assert_array_equal(second(kv)[1], 0)
+
+
 def test_plain_and_fused_have_the_same_gradient():
     mask = jnp.asarray(causal() & padded())
 

@@ -215,3 +215,44 @@ def test_post_norm_and_layer_scale_are_their_formulas():
     y = block.ln1(x + block.scale1[...] * block.attn(x))
     z = block.ln2(y + block.scale2[...] * block.mlp(y))
     np.testing.assert_allclose(block(x), z, rtol=1e-5, atol=1e-6)  # float32
+
+
+@pytest.mark.parametrize("post_norm", [True, False], ids=["post_norm", "pre_norm"])
+def test_a_cross_block_attends_between_its_two_halves(post_norm):
+    options = {"act": "gelu", "norm_eps": 1e-6, "dropout": 0.0, "attention": "plain", "init": xavier(D, 1)}
+    model = module.define(lambda key: Block(D, N, M, post_norm=post_norm, cross=True, rngs=module.rngs(key), **options))
+    block, x, kv = model.bind(fill(model)), draw(), draw(2)[:, :3]
+    mask = jnp.array([[1, 1, 0], [0, 1, 1]], bool)[:, None, None]
+    with tap.frame() as out:
+        y = block(x, kv=kv, kv_mask=mask)
+    if post_norm:
+        a = block.ln1(x + block.attn(x))
+        b = block.ln_cross(a + block.cross(a, kv, mask))
+        expected = block.ln2(b + block.mlp(b))
+    else:
+        a = x + block.attn(block.ln1(x))
+        b = a + block.cross(block.ln_cross(a), kv, mask)
+        expected = b + block.mlp(block.ln2(b))
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)  # float32
+    assert out["cross_attention"].shape == (B, N, T, 3)
+    assert (out["cross_attention"][0, :, :, 2] == 0).all()
+    assert np.abs(block(x) - y).max() > 0.01  # without another sequence the half is passed over
+
+
+def test_a_stack_with_cross_halves_is_a_loop_over_layers():
+    model, x, kv, key = stack(cross=True, post_norm=True, dropout=0.3), draw(), draw(2)[:, :3], keys.rows(jax.random.key(2), 2)
+    mask = jnp.array([[1, 1, 0], [0, 1, 1]], bool)[:, None, None]
+
+    @jax.jit
+    def scan_and_loop(params, x):
+        bound = model.bind(params)
+        graph, arrays = nnx.split(bound.blocks)
+        y = x
+        for i, layer in enumerate(keys.split(key, DEPTH)):
+            y = nnx.merge(graph, jax.tree.map(lambda a, i=i: a[i], arrays))(y, None, layer, kv, mask)
+        with tap.frame() as out:
+            return bound(x, None, key, kv, mask), y, out
+
+    *both, out = scan_and_loop(fill(model), x)
+    np.testing.assert_allclose(*both, atol=2e-6)
+    assert out["blocks"]["cross_attention"].shape == (DEPTH, B, N, T, 3)
