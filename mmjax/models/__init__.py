@@ -14,8 +14,9 @@ from mmjax.models.cross_encoder import CrossEncoder
 from mmjax.models.dual_encoder import DualEncoder
 from mmjax.models.encoders import IMAGE_ENCODERS, TEXT_ENCODERS
 from mmjax.models.encoders import check as check_part
+from mmjax.models.lxmert import Lxmert
 
-MODELS = {"dual_encoder": DualEncoder, "classifier": Classifier, "cross_encoder": CrossEncoder}
+MODELS = {"dual_encoder": DualEncoder, "classifier": Classifier, "cross_encoder": CrossEncoder, "lxmert": Lxmert}
 
 __all__ = ["IMAGE_ENCODERS", "MODELS", "TEXT_ENCODERS", "build", "check"]
 
