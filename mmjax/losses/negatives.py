@@ -1,4 +1,4 @@
-"""Negatives within the batch: for each example one of the others, by chance or by how easily it is mistaken for its pair."""
+"""Hard negatives within the batch: for each example one of the others that is mistaken for its pair."""
 
 import jax
 import jax.numpy as jnp
@@ -51,30 +51,6 @@ def hard_negatives(
     ends = ({"x": x.astype(kind), **end} for x in (image, text))
     by_row, by_column = walk(_pick, (scale, jnp.zeros_like(scale)), *ends, none, none)
     return {"i2t": by_row["place"], "t2i": by_column["place"]}
-
-
-def strangers(group: Int[Array, " B"], draw: UInt32[Array, " B"]) -> Int[Array, " B"]:
-    """For each example the place of another whose group is another, all of them as likely.
-
-    In the order of groups an example's own group is one stretch, and the draw counts along what is beside it: B log B steps,
-    no table of pairs.
-
-    Args:
-      group: equal numbers belong together.
-      draw: random bits, one an example. (A remainder favours some places by B in 2^32.)
-
-    Returns:
-      Places in the batch; -1 where all examples are of the example's group.
-    """
-    group = pin.pin(group, "whole")
-    order = jnp.argsort(group)
-    first, last = (jnp.searchsorted(group[order], group, side=side) for side in ("left", "right"))
-    own = last - first
-    others = len(group) - own
-    at = (draw % jnp.maximum(others, 1).astype(jnp.uint32)).astype(own.dtype)
-    # Where there is no other, `at` would lie beyond the end.
-    at = jnp.minimum(at + jnp.where(at >= first, own, 0), len(group) - 1)
-    return jnp.where(others > 0, order[at], NONE).astype(jnp.int32)
 
 
 def _pick(shared, rows, columns, by_row, by_column, real):

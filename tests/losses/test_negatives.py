@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mmjax.core.keys import rows as keys
-from mmjax.losses.negatives import gumbel, hard_negatives, strangers
+from mmjax.losses.negatives import gumbel, hard_negatives
 
 ONE = jnp.float32(1)
 
@@ -53,21 +53,3 @@ def test_noise_is_standard_gumbel():
     # Neighbours in a row and in a column know nothing of each other.
     assert abs(np.corrcoef(noise[:, :-1].ravel(), noise[:, 1:].ravel())[0, 1]) < 0.015
     assert abs(np.corrcoef(noise[:-1].ravel(), noise[1:].ravel())[0, 1]) < 0.015
-
-
-def test_strangers_are_of_another_group_and_equally_likely():
-    group, n = jnp.array([3, 1, 3, 2, 1, 3], jnp.int32), 12_000
-    draw = jax.random.bits(jax.random.key(0), (n, 6), jnp.uint32)
-    other = np.asarray(jax.vmap(lambda draw: strangers(group, draw))(draw))
-    for row in range(6):
-        allowed = np.flatnonzero(np.asarray(group) != group[row])
-        places, times = np.unique(other[:, row], return_counts=True)
-        assert places.tolist() == allowed.tolist()
-        # Binomial of n draws: five standard deviations.
-        share = 1 / len(allowed)
-        assert np.abs(times - n * share).max() < 5 * np.sqrt(n * share * (1 - share))
-
-
-def test_nobody_is_a_stranger_to_one_group():
-    for size in (1, 4):
-        assert strangers(jnp.full(size, 7, jnp.int32), jnp.arange(size, dtype=jnp.uint32)).tolist() == [-1] * size
