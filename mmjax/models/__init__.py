@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmjax.core import module, registry
+from mmjax.models.albef import ALBEF
 from mmjax.models.classifier import Classifier
 from mmjax.models.cross_encoder import CrossEncoder
 from mmjax.models.dual_encoder import DualEncoder
@@ -16,7 +17,13 @@ from mmjax.models.encoders import IMAGE_ENCODERS, TEXT_ENCODERS
 from mmjax.models.encoders import check as check_part
 from mmjax.models.lxmert import Lxmert
 
-MODELS = {"dual_encoder": DualEncoder, "classifier": Classifier, "cross_encoder": CrossEncoder, "lxmert": Lxmert}
+MODELS = {
+    "dual_encoder": DualEncoder,
+    "classifier": Classifier,
+    "cross_encoder": CrossEncoder,
+    "lxmert": Lxmert,
+    "albef": ALBEF,
+}
 
 __all__ = ["IMAGE_ENCODERS", "MODELS", "TEXT_ENCODERS", "build", "check"]
 

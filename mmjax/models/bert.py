@@ -12,7 +12,7 @@ from mmjax.layers.drop import keys, token_dropout
 from mmjax.layers.embed import TokenEmbedding
 from mmjax.layers.norm import LayerNorm
 
-POOLS = ("cls", "pooler", "mean")
+POOLS = ("cls", "pooler", "mean", "before_end")
 
 
 class Bert(nnx.Module):
@@ -23,7 +23,8 @@ class Bert(nnx.Module):
       width, depth, heads, mlp: of the blocks.
       segments: rows of the segment (token type) table.
       act: a row of layers.block.ACTIVATIONS.
-      pool: "cls" (the first position), "pooler" (a tanh layer on it) or "mean" (over what is no padding).
+      pool: "cls" (the first position), "pooler" (a tanh layer on it), "mean" (over what is no padding) or "before_end" (the
+        token before the closing one, where VisualBERT's questions have their [MASK]).
       pooler: whether the tanh layer exists; files hold it where the pool is another, too.
       pad_id: positions with this id are neither attended to nor averaged.
       offset: row of the position table that the first position takes (RoBERTa pad_id + 1).
@@ -89,27 +90,35 @@ class Bert(nnx.Module):
 
     def __call__(self, ids: Int[Array, "B T"], key: Key[Array, " B"] | None = None) -> Float[Array, "B D"]:
         """The pooled text; taps "tokens", "pooled" and what the blocks tap. Raises UserError for too long a text."""
-        x = self.tokens(ids, key)
+        return tap("pooled", self.pooled(self.tokens(ids, key), ids))
+
+    def pooled(self, x: Float[Array, "B T D"], ids: Int[Array, "B T"]) -> Float[Array, "B D"]:
+        """What `pool` makes of the positions of a text."""
         if self.pool == "mean":
-            y = pooling.mean(x, self.valid(ids))
-        else:
-            y = x[:, 0] if self.pool == "cls" else jnp.tanh(self.pooler(x[:, 0]))
-        return tap("pooled", y)
+            return pooling.mean(x, self.valid(ids))
+        if self.pool == "before_end":
+            return pooling.last(x[:, :-1], self.valid(ids)[:, 1:])
+        return x[:, 0] if self.pool == "cls" else jnp.tanh(self.pooler(x[:, 0]))
 
     def tokens(
         self, ids: Int[Array, "B T"], key: Key[Array, " B"] | None = None, segments: Int[Array, "B T"] | None = None
     ) -> Float[Array, "B T D"]:
         """Every position after the last block; `segments` numbers the texts of a pair, all 0 by default."""
+        token_key, key = keys(key, 2, self.token_dropout, self.dropout)
+        x = self.embedded(ids, token_key, segments)
+        return tap("tokens", self.stack(x, self.valid(ids)[:, None, None, :], key))
+
+    def embedded(
+        self, ids: Int[Array, "B T"], key: Key[Array, " B"] | None = None, segments: Int[Array, "B T"] | None = None
+    ) -> Float[Array, "B T D"]:
+        """What the blocks begin with: tokens, positions and segments, added and normalised; the key is for token dropout."""
         count = ids.shape[1]
         if count > self.length:
             raise UserError(f"a text of {count} tokens exceeds the text encoder's length {self.length}: cut it")
-        token_key, key = keys(key, 2, self.token_dropout, self.dropout)
-        x = token_dropout(self.embed(ids), self.token_dropout, token_key)
+        x = token_dropout(self.embed(ids), self.token_dropout, key)
         table = self.segments[...]
         x = x + (table[0] if segments is None else jnp.take(table, segments, axis=0)).astype(x.dtype)
-        x = x + self.positions[self.offset : self.offset + count].astype(x.dtype)
-        valid = self.valid(ids)
-        return tap("tokens", self.stack(self.ln_embed(x), valid[:, None, None, :], key))
+        return self.ln_embed(x + self.positions[self.offset : self.offset + count].astype(x.dtype))
 
     def valid(self, ids: Int[Array, "B T"]) -> Bool[Array, "B T"]:
         """Which positions are not padding."""

@@ -110,17 +110,22 @@ class ViT(nnx.Module):
         """All tokens after the final LayerNorm, the class token first."""
         train = key is not None
         patch_key, key = keys(key, 2, self.patch_dropout, self.dropout)
+        x = self.embedded(images, patch_key, train)
+        return tap("tokens", self.ln_post(self.stack(x, key=key)))
+
+    def embedded(
+        self, images: Float[Array, "B height width 3"], key: Key[Array, " B"] | None = None, train: bool = False
+    ) -> Float[Array, "B S D"]:
+        """What the blocks begin with: patches with their positions, after the class token; the key is for patch dropout."""
         x = self.patches(images.astype(self.dtype), train)
         table = self._positions(x.shape[1], x.shape[2])
         extra = table.shape[0] - x.shape[1] * x.shape[2]
         x = x.reshape(x.shape[0], -1, self.width) + table[extra:]
-        x = patch_dropout(x, self.patch_dropout, patch_key)
+        x = patch_dropout(x, self.patch_dropout, key)
         if self.class_token is not None:
             token = self.class_token[...].astype(self.dtype) + table[:extra].sum(0)
             x = jnp.concatenate([jnp.broadcast_to(token, (x.shape[0], 1, self.width)), x], axis=1)
-        if self.ln_pre is not None:
-            x = self.ln_pre(x)
-        return tap("tokens", self.ln_post(self.stack(x, key=key)))
+        return x if self.ln_pre is None else self.ln_pre(x)
 
     def _positions(self, rows: int, columns: int) -> Float[Array, "S D"]:
         # A sine and cosine table has no row for the class token: its own vector says where it is.

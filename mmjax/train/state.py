@@ -77,7 +77,7 @@ class Plan:
     def placements(self) -> dict[str, storage.Placement]:
         """Where each leaf of the state lives, by path; one table places parameters and all that mirrors them."""
         state = self.abstract()
-        params = storage.place(self.rules, state["params"], self.mesh)
+        params = storage.place(self.rules, state["params"], self.mesh, beside=state["extra"])
         result = {f"params/{path}": placed for path, placed in params.items()}
         for part in ("stats", "ema", "opt", "extra", "guard", "step"):
             # "step" is a leaf, whose path is empty inside its part.

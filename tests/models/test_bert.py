@@ -34,6 +34,10 @@ def test_pools():
     np.testing.assert_allclose(encoder(ids), x[:, 0])
     encoder.pool = "pooler"
     np.testing.assert_allclose(encoder(ids), jnp.tanh(encoder.pooler(x[:, 0])))
+    encoder.pool = "before_end"
+    np.testing.assert_allclose(
+        encoder(jnp.array([[3, 4, 0], [5, 3, 4]])), encoder.tokens(jnp.array([[3, 4, 0], [5, 3, 4]]))[[0, 1], [0, 1]]
+    )
 
 
 def test_segments_and_offset():
