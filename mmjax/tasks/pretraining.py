@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from mmjax.core import keys
 from mmjax.core.errors import UserError, suggest
 from mmjax.losses import answers
 from mmjax.losses.matching import matching
-from mmjax.losses.negatives import strangers
+from mmjax.losses.negatives import fetch, hard_negatives
 from mmjax.losses.tokens import masked_tokens
 from mmjax.tasks.normalise import Pixels, constants, visual
 from mmjax.tasks.task import Binder, Rows, Task, Terms
@@ -31,7 +32,7 @@ class Pretraining(Task):
     mlm_labels int32 (B, T) for masked tokens; group int (B,) for matching; answer_scores (B, A) for answers.
 
     Args:
-      terms: {term: weight}, of TERMS; what is left out or weighs 0 is not computed.
+      weights: of TERMS; what is left out or weighs 0 is not computed.
       foreign: the share of rows that are shown another's text.
       loss: form of losses.answers.
       pixels: constants of `normalise`, for pictures.
@@ -40,12 +41,12 @@ class Pretraining(Task):
       UserError: an unknown term, no term at all, or a share that is none.
     """
 
-    def __init__(self, terms: Mapping[str, float], foreign: float = 0.5, loss: str = "sigmoid", pixels: Pixels = "imagenet"):
-        if unknown := [name for name in terms if name not in TERMS]:
-            raise UserError(f"task.terms: {unknown[0]!r} is not one of: {', '.join(TERMS)}.{suggest(unknown[0], TERMS)}")
-        self.weights = {name: float(weight) for name, weight in terms.items() if weight}
+    def __init__(self, weights: Mapping[str, float], foreign: float = 0.5, loss: str = "sigmoid", pixels: Pixels = "imagenet"):
+        if unknown := [name for name in weights if name not in TERMS]:
+            raise UserError(f"task.weights: {unknown[0]!r} is not one of: {', '.join(TERMS)}.{suggest(unknown[0], TERMS)}")
+        self.weights = {name: float(weight) for name, weight in weights.items() if weight}
         if not self.weights:
-            raise UserError(f"task.terms {dict(terms)} leaves nothing to learn: give one of {', '.join(TERMS)} a weight")
+            raise UserError(f"task.weights {dict(weights)} leaves nothing to learn: give one of {', '.join(TERMS)} a weight")
         if not 0 < foreign < 1:
             raise UserError(f"task.foreign {foreign} is not between 0 and 1")
         answers.check(loss)
@@ -62,18 +63,22 @@ class Pretraining(Task):
         return model.match(self._fuse(model, rows, rows, key)["joint"])
 
     def encode(self, bind: Binder, params: dict, rows: Rows, key: Key[Array, " B"] | None) -> dict[str, jax.Array]:
-        # Random bits travel as whole numbers: no gradient is asked of them.
-        draw = {} if key is None else {"draw": jax.vmap(lambda key: jax.random.bits(key, (2,), jnp.uint32))(key)}
-        return dict(rows) | draw
+        if key is None:
+            return dict(rows)
+        coin, draw = keys.split(key, 2)
+        return dict(rows) | {"foreign": jax.vmap(lambda key: jax.random.bernoulli(key, self._foreign))(coin), "draw": draw}
 
     def relate(self, bind: Binder, params: dict, z: Any) -> tuple[Terms, Any]:
         if not self.relates or "draw" not in z:
             return {}, {}
-        other = strangers(z["group"], z["draw"][:, 0])
+        # At scale 0 all that are no positives are as likely.
+        even = jnp.zeros((len(z["group"]), 1), jnp.float32)
+        other = hard_negatives(even, even, jnp.float32(0), z["group"], z["draw"])["i2t"]
         alone = other < 0
-        foreign = (z["draw"][:, 1] < jnp.uint32(self._foreign * (2**32 - 1))) & ~alone
-        texts = {name: jnp.where(foreign[:, None], z[name][other], z[name]) for name in TEXT if name in z}
-        aux = texts | {"match": ~foreign, "weight": (~alone).astype(jnp.float32)}
+        foreign = z["foreign"] & ~alone
+        theirs = fetch({name: z[name] for name in TEXT if name in z}, other)
+        aux = {name: jnp.where(foreign[:, None], text, z[name]) for name, text in theirs.items()}
+        aux |= {"match": ~foreign, "weight": (~alone).astype(jnp.float32)}
         return {"unmatched": (alone.sum(dtype=jnp.float32), jnp.float32(len(alone)))}, aux
 
     def read(self, bind: Binder, params: dict, z: Any, aux: Any, key: Key[Array, " B"] | None) -> Terms:

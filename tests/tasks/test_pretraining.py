@@ -37,9 +37,9 @@ def batch(group=(0, 1, 2, 0, 3, 1, 4)):
     }
 
 
-def plan(terms=None, **changes) -> states.Plan:
+def plan(weights=None, **changes) -> states.Plan:
     mesh = meshes.make({"data": -1}, jax.devices()[:1])
-    return states.plan({**CONFIG, **changes}, MODEL, Pretraining(ALL if terms is None else terms), mesh)
+    return states.plan({**CONFIG, **changes}, MODEL, Pretraining(ALL if weights is None else weights), mesh)
 
 
 def related(rows, seed=0):
@@ -121,9 +121,9 @@ def test_chunks_equal_the_whole_batch(terms, chunk):
 
 
 def test_what_is_no_term_and_what_is_no_share_is_said():
-    with pytest.raises(UserError, match=r"task.terms: 'matchng' is not one of: masked_tokens, .*Did you mean 'matching'\?"):
+    with pytest.raises(UserError, match=r"task.weights: 'matchng' is not one of: masked_tokens, .*Did you mean 'matching'\?"):
         Pretraining({"matchng": 1.0})
-    with pytest.raises(UserError, match=r"task.terms {'matching': 0.0} leaves nothing to learn"):
+    with pytest.raises(UserError, match=r"task.weights {'matching': 0.0} leaves nothing to learn"):
         Pretraining({"matching": 0.0})
     with pytest.raises(UserError, match=r"task\.foreign 1.0 is not between 0 and 1"):
         Pretraining(ALL, foreign=1.0)
