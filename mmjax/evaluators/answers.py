@@ -5,30 +5,30 @@ from typing import Any
 
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
-from mmjax.core import keys, registry
+from mmjax.core import registry
 from mmjax.core.errors import UserError
 from mmjax.core.module import Model
 from mmjax.data.sources import SOURCES
 from mmjax.data.stream import epoch
 from mmjax.data.transforms import TRANSFORMS
 from mmjax.evaluators.embed import Embedder
-from mmjax.metrics.priors import Priors
+from mmjax.metrics import answers as metrics
 from mmjax.sharding.mesh import share
 from mmjax.tasks.task import Task
 
+# By which of a record's fields accuracy is told apart.
+GROUPS = ("type", "question_type", "answer_type")
+
 
 class Answers:
-    """The mean score of the best answer, in all and by type; a question whose answer is not in the list scores 0.
-
-    `answer_scores` are the official ones where the transform makes them so (VQA, arXiv 1505.00468: an answer that three of ten
-    people gave is right).
+    """Accuracy by the official rules (metrics.answers), in all and by type, of the answer that scores highest.
 
     Args:
       set: the name under which results are filed.
-      source: records with question and answers, and maybe type.
-      prior: the training set, whose questions alone give the baselines "majority" and "question_only"; see metrics.priors.
+      source: records with question, answers and maybe one of GROUPS.
+      training: the training set, whose questions alone give the baselines "majority" and "question_only" (metrics.answers.Blind).
       fields: what the model reads, e.g. ["regions", "boxes", "question"].
     """
 
@@ -41,58 +41,55 @@ class Answers:
         *,
         set: str,
         source: dict,
-        prior: dict,
+        training: dict,
         fields: Sequence[str] = ("image", "question"),
     ):
-        self._epoch = epoch(source, common["transforms"], common["batch_size"], (*fields, "answer_scores"), **share(mesh))
-        self._embed = Embedder(model, {"logits": task.answers}, mesh)
-        scorers = [t for t in common["transforms"] if t["name"] == "answers"]
-        if not scorers:
-            raise UserError(f"eval set {set!r}: eval.transforms has no 'answers', which says how right each answer is")
-        self._scorer = registry.build(TRANSFORMS, scorers[0], where="eval.transforms")
-        self._asked, self._prior, self.set = registry.build(SOURCES, source), prior, set
-        self._guesses: dict[str, Int[np.ndarray, " M"]] | None = None
+        listed = [t for t in common["transforms"] if t["name"] in ("answers", "candidates")]
+        if not listed:
+            raise UserError(f"eval set {set!r}: eval.transforms has neither 'answers' nor 'candidates', which list the answers")
+        self._vocabulary = registry.build(TRANSFORMS, listed[0], where="eval.transforms").vocabulary
+        fields = (*fields, *(f"{name}_cut" for name in fields if name == "question"))
+        self._epoch = epoch(source, common["transforms"], common["batch_size"], fields, **share(mesh))
+        self._embed, self._keep = Embedder(model, {"logits": task.answers}, mesh), fields[-1:] if "question" in fields else ()
+        self._source, self._training, self.set = source, training, set
+        self._asked: list[dict[str, Any]] = []
+        self._guessed: dict[str, list[str]] = {}
         self.found: dict[str, Any] | None = None
 
     def __call__(self, params: dict, stats: dict, step: int) -> dict[str, dict[str, float]]:
-        """{set: {"accuracy": ..., "accuracy/TYPE": ..., "majority/accuracy": ..., "question_only/accuracy": ..., ...}}.
+        """{set: {"accuracy": ..., "type/counting": ..., "majority/accuracy": ..., "question_only/accuracy": ..., ...}}.
 
-        Beside them "questions" and "unanswered", how many have no answer in the list.
+        Beside them counts: "questions", "unlisted" (no answer of theirs is in the list) and "truncated" ones.
         """
-        z = self._embed(params, stats, self._epoch, keep=("answer_scores",))
-        scores, rows = z["answer_scores"], z["row"]
-        if self._guesses is None:
-            self._read(rows)
-        best = {"": z["logits"].argmax(-1), **{f"{name}/": guess for name, guess in self._guesses.items()}}
+        z = self._embed(params, stats, self._epoch, keep=self._keep)
+        if not self._asked:
+            self._read(z["row"])
+        truth = [record["answers"] for record in self._asked]
+        groups = {name: [record[name] for record in self._asked] for name in GROUPS if name in self._asked[0]}
+        said = metrics.choices(z["logits"], self._vocabulary)
         results: dict[str, float] = {}
-        for name, answer in best.items():
-            right = np.take_along_axis(scores, answer[:, None], 1)[:, 0]
-            results |= {f"{name}{key}": value for key, value in by_type(right, self._types).items()}
-        self.found = {"row": rows, "answer": best[""], "scores": scores}
-        counts = {"questions": len(rows), "unanswered": int((scores.max(-1) <= 0).sum())}
-        return {self.set: results | counts}
+        for name, answers in {"": said, **{f"{name}/": guesses for name, guesses in self._guessed.items()}}.items():
+            results |= {f"{name}{key}": value for key, value in metrics.accuracy(answers, truth, groups).items()}
+        listed = {metrics.normalise(answer) for answer in self._vocabulary}
+        results |= {"questions": len(truth)}
+        results |= {"unlisted": sum(not listed & {metrics.normalise(one) for one in people} for people in truth)}
+        results |= {"truncated": int((z[name] > 0).sum()) for name in self._keep}
+        self.found = {"row": z["row"], "said": said}
+        return {self.set: results}
 
     def _read(self, rows: Int[np.ndarray, " M"]) -> None:
-        """The set's types, and the baselines' answers by the training set's questions."""
-        prior, training = Priors(), registry.build(SOURCES, self._prior)
-        for i in range(len(training)):
-            record = about(training, i)
-            prior.note(record["question"], self._scorer(record, keys.rng(0, "prior", i))["answer_scores"])
-        asked = [about(self._asked, int(row)) for row in rows]
-        self._types = [record.get("type", "") for record in asked]
-        self._guesses = {
-            "majority": np.full(len(rows), prior.majority()),
-            "question_only": np.array([prior.question_only(record["question"]) for record in asked]),
+        """What was asked, and what the baselines say to it."""
+        source, training = (registry.build(SOURCES, spec) for spec in (self._source, self._training))
+        known = [about(training, i) for i in range(len(training))]
+        blind = metrics.Blind([record["question"] for record in known], [record["answers"] for record in known])
+        self._asked = [about(source, int(row)) for row in rows]
+        self._guessed = {
+            "majority": [blind.majority] * len(rows),
+            "question_only": [blind.answer(record["question"]) for record in self._asked],
         }
 
 
 def about(source: Any, i: int) -> dict[str, Any]:
-    """Record i, without its picture where the source can leave that unread."""
-    return source.about(i) if hasattr(source, "about") else source[i]
-
-
-def by_type(right: Float[np.ndarray, " M"], types: Sequence[str]) -> dict[str, float]:
-    """{"accuracy": mean, "accuracy/TYPE": mean of that type}; records without a type count only in all."""
-    names = np.array(types)
-    parts = {f"accuracy/{name}": float(right[names == name].mean()) for name in sorted({*types} - {""})}
-    return {"accuracy": float(right.mean())} | parts
+    """Record i without its picture, which the source may leave unread."""
+    record = source.about(i) if hasattr(source, "about") else source[i]
+    return {name: value for name, value in record.items() if name != "image"}
