@@ -21,7 +21,7 @@ class Balance:
     """Remembers what was chosen and picks what was chosen least.
 
     Of a template's choices it takes one whose answer is the rarest so far; of these, one whose arguments have had this answer
-    least often beyond their other answers, each argument by itself. So neither a template nor a word in it tells an answer.
+    least often beyond their other answers, each by itself and all together. So neither a template nor its words tell an answer.
 
     Args:
       rng: breaks ties.
@@ -40,9 +40,9 @@ class Balance:
         best = [choice for choice, value in zip(rare, surplus, strict=True) if value == min(surplus)]
         choice = best[int(self._rng.integers(len(best)))]
         self._answers[template][choice.answer] += 1
-        for key in enumerate(choice.args):
-            self._asked[template, *key] += 1
-            self._asked[template, *key, choice.answer] += 1
+        for key in _keys(template, choice):
+            self._asked[key] += 1
+            self._asked[*key, choice.answer] += 1
         return choice
 
     def next(self, shares: Mapping[Key, float]) -> Key:
@@ -54,5 +54,9 @@ class Balance:
     def _surplus(self, template: str, choice: Choice) -> float:
         """How much more often the arguments had this answer than their answers in the mean."""
         kinds = max(1, len(+self._answers[template]))
-        own = sum(self._asked[template, *key, choice.answer] for key in enumerate(choice.args))
-        return own - sum(self._asked[template, *key] for key in enumerate(choice.args)) / kinds
+        return sum(self._asked[*key, choice.answer] - self._asked[key] / kinds for key in _keys(template, choice))
+
+
+def _keys(template: str, choice: Choice) -> list[tuple[Hashable, ...]]:
+    """What an answer could be guessed from."""
+    return [(template, *one) for one in enumerate(choice.args)] + [(template, choice.args)]
