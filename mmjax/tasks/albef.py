@@ -174,8 +174,8 @@ class ALBEF(Task):
 
     def _share(self, bind: Binder, term: str) -> Float[Array, ""]:
         """Alpha of this step."""
-        grown = jnp.minimum(1, bind.extra["step"] / self._ramp) if self._ramp else 1
-        return jnp.float32(self._alpha[term] * grown)
+        grown = jnp.minimum(bind.extra["step"] * (1 / self._ramp), 1) if self._ramp else 1.0
+        return jnp.asarray(self._alpha[term] * grown)
 
     def _contrast(self, bind: Binder, model: Any, z: Any) -> Terms:
         if self._momentum is None:
