@@ -10,9 +10,9 @@ from jaxtyping import Int
 from mmjax.core import registry
 from mmjax.core.errors import UserError
 from mmjax.core.module import Model
+from mmjax.data import answers as lists
 from mmjax.data.sources import SOURCES
 from mmjax.data.stream import epoch
-from mmjax.data.transforms import TRANSFORMS
 from mmjax.evaluators.embed import Embedder
 from mmjax.metrics import answers as metrics
 from mmjax.sharding.mesh import share
@@ -47,7 +47,7 @@ class Answers:
         listed = [t for t in common["transforms"] if t["name"] in ("answers", "candidates")]
         if not listed:
             raise UserError(f"eval set {set!r}: eval.transforms has neither 'answers' nor 'candidates', which list the answers")
-        self._vocabulary = registry.build(TRANSFORMS, listed[0], where="eval.transforms").vocabulary
+        self._vocabulary = lists.load(listed[0]["answers"])
         fields = (*fields, *(f"{name}_cut" for name in fields if name == "question"))
         self._epoch = epoch(source, common["transforms"], common["batch_size"], fields, **share(mesh))
         self._embed, self._keep = Embedder(model, {"logits": task.answers}, mesh), fields[-1:] if "question" in fields else ()
@@ -79,17 +79,10 @@ class Answers:
 
     def _read(self, rows: Int[np.ndarray, " M"]) -> None:
         """What was asked, and what the baselines say to it."""
-        source, training = (registry.build(SOURCES, spec) for spec in (self._source, self._training))
-        known = [about(training, i) for i in range(len(training))]
+        known, asked = (list(lists.words(registry.build(SOURCES, spec))) for spec in (self._training, self._source))
         blind = metrics.Blind([record["question"] for record in known], [record["answers"] for record in known])
-        self._asked = [about(source, int(row)) for row in rows]
+        self._asked = [asked[row] for row in rows]
         self._guessed = {
             "majority": [blind.majority] * len(rows),
             "question_only": [blind.answer(record["question"]) for record in self._asked],
         }
-
-
-def about(source: Any, i: int) -> dict[str, Any]:
-    """Record i without its picture, which the source may leave unread."""
-    record = source.about(i) if hasattr(source, "about") else source[i]
-    return {name: value for name, value in record.items() if name != "image"}

@@ -102,7 +102,9 @@ class Reranked(Retrieval):
         odds, tiles = np.full(len(picture), np.nan, np.float32), list(cut(picture, *self._tile))
         for at in range(0, len(tiles), parts):
             here = tiles[at : at + parts] + [slice(0, 0)] * max(0, at + parts - len(tiles))
-            rows = [self._rows(records, ids, picture, caption, tile) for tile in here[host * parts // hosts :][: parts // hosts]]
+            rows = [
+                self._rows(records, ids, picture, caption, tile) for tile in here[host * parts // hosts :][: parts // hosts]
+            ]
             placed = place.batch({name: np.concatenate([row[name] for row in rows]) for name in rows[0]}, self._mesh)
             found, pair = (np.asarray(x) for x in self._match(params, stats, placed))
             odds[pair[pair >= 0]] = found[pair >= 0]
