@@ -1,8 +1,4 @@
-"""Answers to questions about pictures: VQA accuracy, and what is scored without looking at the picture.
-
-The rules are those of VQA's evaluation script (Antol et al. 2015, arXiv:1505.00468, section 3; the Python script of
-visualqa.org), its oddities kept, so that numbers compare with published ones.
-"""
+"""Answers to questions about pictures: VQA accuracy (core/answers.py has its rules), and what is scored without a picture."""
 
 import collections
 import re
@@ -11,46 +7,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
+from mmjax.core.answers import normalise, worth
 from mmjax.core.errors import UserError
 
-# Each becomes nothing beside a space or where a number has a comma, and a space elsewhere.
-PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
-NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-DIGITS = {"none": "0"} | {word: str(n) for n, word in enumerate(NUMBERS)}
-ARTICLES = ("a", "an", "the")
-# A word that lacks one apostrophe of one of these gets it back. (The script lists "I'm" and the like too, which never match:
-# words are in lower case by then.)
-CONTRACTIONS = (
-    "ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't he'd he'd've he's "
-    "how'd how'll how's isn't it'd it'd've it'll ma'am mightn't mightn't've might've mustn't must've needn't not've o'clock "
-    "oughtn't 'ow's'at shan't she'd've should've shouldn't shouldn't've somebody'd've somebody'll somebody's someone'd "
-    "someone'd've someone'll someone's something'd something'd've something'll that's there'd there'd've there're there's "
-    "they'd they'd've they'll they're they've 'twas wasn't we'd've we've weren't what'll what're what's what've when's where'd "
-    "where's where've who'd who'd've who'll who's who've why'll why're why's won't would've wouldn't wouldn't've y'all "
-    "y'all'll y'all'd've you'd you'd've you'll you're you've"
-)
-MENDED = {word[:i] + word[i + 1 :]: word for word in CONTRACTIONS.split() for i, letter in enumerate(word) if letter == "'"}
-MENDED["somebody'd"] = "somebodyd"  # as in the script
-ENOUGH = 3  # people who say so make an answer right
 KINDS = ("yes/no", "number", "other")
-
-
-def normalise(answer: str) -> str:
-    """An answer as the script compares it: punctuation, case, number words, articles and apostrophes are brought in line."""
-    text = plain = answer.replace("\n", " ").replace("\t", " ").strip()
-    digits = re.search(r"\d,\d", plain) is not None
-    for mark in PUNCTUATION:
-        text = text.replace(mark, "" if digits or f"{mark} " in plain or f" {mark}" in plain else " ")
-    text = re.sub(r"\.(?!\d)", "", text)
-    words = [DIGITS.get(word, word) for word in text.lower().split()]
-    return " ".join(MENDED.get(word, word) for word in words if word not in ARTICLES)
 
 
 def score(answer: str, answers: Sequence[str]) -> float:
     """How right an answer is, from 0 to 1, beside those that people gave.
 
-    Of several, min(n / 3, 1) for n equal ones, averaged over all ways to leave one of them out (10 choose 9). Of a single one,
-    whether it is equal. As in the script, both sides are normalised only where people do not all say the same.
+    What it is worth by core.answers: min(n / 3, 1) averaged over 10 choose 9; of a single answer, whether it is equal. As in the
+    script, both sides are normalised only where people do not all say the same.
 
     Raises:
       UserError: there is no answer to compare with.
@@ -59,15 +26,7 @@ def score(answer: str, answers: Sequence[str]) -> float:
         raise UserError("answers: a question without answers cannot be scored: give its annotations")
     if len(set(answers)) > 1 or len(answers) == 1:
         answer, answers = normalise(answer), [normalise(one) for one in answers]
-    said, n = len(answers), sum(one == answer for one in answers)
-    if said == 1:
-        return float(n)
-    return (n * min(1, (n - 1) / ENOUGH) + (said - n) * min(1, n / ENOUGH)) / said
-
-
-def soft(n: int) -> float:
-    """The target of an answer that n people gave: min(n / 3, 1)."""
-    return min(1.0, n / ENOUGH)
+    return worth(sum(one == answer for one in answers), len(answers))
 
 
 def kind_of(answers: Sequence[str]) -> str:
