@@ -28,7 +28,7 @@ class Answers:
     Args:
       set: the name under which results are filed.
       source: records with question, answers and maybe one of GROUPS.
-      training: the training set, whose questions alone give the baselines "majority" and "question_only" (metrics.answers.Blind).
+      training: the training set, whose questions alone give the baselines "majority" and "question_only": metrics.answers.Blind.
       fields: what the model reads, e.g. ["regions", "boxes", "question"].
     """
 
@@ -73,7 +73,7 @@ class Answers:
         listed = {metrics.normalise(answer) for answer in self._vocabulary}
         results |= {"questions": len(truth)}
         results |= {"unlisted": sum(not listed & {metrics.normalise(one) for one in people} for people in truth)}
-        results |= {"truncated": int((z[name] > 0).sum()) for name in self._keep}
+        results |= {"truncated": int((z["question_cut"] > 0).sum())} if self._keep else {}
         self.found = {"row": z["row"], "said": said}
         return {self.set: results}
 

@@ -21,9 +21,10 @@ from mmjax.tasks.task import Binder, Task
 
 
 class Reranked(Retrieval):
-    """Recall by three heads, both ways: "itc" the cosine alone; "itm" the shortlist by the matching head's log odds of yes
-    (ALBEF, arXiv 2107.07651, section 4, takes k = 128 or 256); "sum" by these plus the scaled cosine (as BLIP's code, which adds the
-    cosine itself). What the shortlist misses stays behind it. Only pairs of a shortlist are fused.
+    """Recall by three heads, both ways; only pairs of a shortlist are fused, and what it misses stays behind it.
+
+    "itc" is the cosine alone; "itm" orders the shortlist by the matching head's log odds of yes (ALBEF, arXiv 2107.07651,
+    section 4, with k 128 or 256); "sum" by these plus the scaled cosine (BLIP's code adds the cosine itself).
 
     Args:
       set, source: as of Retrieval.

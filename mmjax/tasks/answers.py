@@ -3,13 +3,13 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from mmjax.core import keys
+from mmjax.core.errors import UserError
 from mmjax.losses import answers
-from mmjax.tasks.normalise import Pixels, constants, visual
-from mmjax.tasks.task import Binder, Rows, Task, Terms
+from mmjax.tasks.normalise import Pixels, constants, normalise, visual
+from mmjax.tasks.task import Binder, Rows, Task, Terms, truncated
 
 
 class Answers(Task):
@@ -17,9 +17,11 @@ class Answers(Task):
 
     Rows: image uint8 (B, height, width, 3), or regions (B, S, F) and boxes (B, S, 4); answer_scores (B, A); and either
     question int32 (B, T), which the model's answer head reads, or candidates int32 (B, A, T), each a text of question and
-    answer, whose score is how far its matching head says yes rather than no: a model without an answer head then ranks
-    answers that it was never trained on, and any list will do. (ALBEF and BLIP rank by the likelihood of a decoder; models
-    without one have the matching head, which reads the same joint vector.)
+    answer, whose score is how far the matching head says yes rather than no: any list will do then, also one that training did
+    not know. (ALBEF and BLIP rank by the likelihood of a decoder; models without one have the matching head, which reads the
+    same joint vector.) question_cut (B,) counts questions that were too long. With image_b, a second picture, the question is a
+    statement about both and the answers are the model's verdicts (NLVR2); a statement about one picture is a question whose
+    answers are its verdicts (SNLI-VE).
 
     Args:
       loss: form of losses.answers.
@@ -36,6 +38,12 @@ class Answers(Task):
     def answers(self, bind: Binder, params: dict, rows: Rows, key: Key[Array, " B"] | None = None) -> Float[Array, "B A"]:
         """A logit for each answer."""
         model, shown = bind(params), visual(rows, self._pixels)
+        if "image_b" in rows:
+            if not hasattr(model, "fuse_two"):
+                raise UserError(f"{type(model).__name__} reads one picture, and the batch has image_b: use visualbert or vilt")
+            second = {"image": normalise(rows["image_b"], self._pixels)}
+            joint = model.fuse_two(shown, second, rows["question"], key=key, segments=rows.get("question_segments"))[0]["joint"]
+            return model.verdict(joint)
         if "candidates" not in rows:
             states = model.fuse(shown, rows["question"], key=key, segments=rows.get("question_segments"))[0]
             return model.answer(states["joint"])
@@ -49,7 +57,8 @@ class Answers(Task):
         return jax.lax.map(score, {"text": texts} | ({} if key is None else {"key": keys.split(key, len(texts))})).T
 
     def encode(self, bind: Binder, params: dict, rows: Rows, key: Key[Array, " B"] | None) -> dict[str, jax.Array]:
-        return {"logits": self.answers(bind, params, rows, key), "scores": rows["answer_scores"]}
+        cut = {name: rows[name] for name in ("question_cut",) if name in rows}
+        return {"logits": self.answers(bind, params, rows, key), "scores": rows["answer_scores"], **cut}
 
     def read(self, bind: Binder, params: dict, z: Any, aux: Any, key: Key[Array, " B"] | None) -> Terms:
-        return answers.answers(z["logits"], z["scores"].astype(jnp.float32), self._loss)
+        return answers.answers(z["logits"], z["scores"], self._loss) | truncated(z, "question")

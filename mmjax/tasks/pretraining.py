@@ -5,18 +5,24 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Bool, Float, Key
 
 from mmjax.core import keys
 from mmjax.core.errors import UserError, suggest
-from mmjax.losses import answers
+from mmjax.losses import answers, regions
 from mmjax.losses.matching import matching
 from mmjax.losses.negatives import fetch, hard_negatives
 from mmjax.losses.tokens import masked_tokens
 from mmjax.tasks.normalise import Pixels, constants, visual
-from mmjax.tasks.task import Binder, Rows, Task, Terms
+from mmjax.tasks.task import Binder, Rows, Task, Terms, truncated
 
-TERMS = ("masked_tokens", "matching", "answers")
+# Terms of masked regions: the head's output, what it should be, and what a region's cost is multiplied by.
+REGIONS = {
+    "region_feature": ("feature", "region_targets", None),
+    "region_label": ("label", "region_objects", "region_object_scores"),
+    "region_attribute": ("attribute", "region_attributes", "region_attribute_scores"),
+}
+TERMS = ("masked_tokens", "matching", "answers", *REGIONS)
 # What goes along with a text that another row is given.
 TEXT = ("text", "text_segments")
 
@@ -29,7 +35,9 @@ class Pretraining(Task):
     UNITER does (1909.11740, section 3.2).
 
     Rows: image uint8 (B, height, width, 3), or regions (B, S, F) and boxes (B, S, 4); text int32 (B, T), and text_segments;
-    mlm_labels int32 (B, T) for masked tokens; group int (B,) for matching; answer_scores (B, A) for answers.
+    mlm_labels int32 (B, T) for masked tokens; group int (B,) for matching; answer_scores (B, A) for answers; for regions
+    region_masked (B, S) and what REGIONS names: features as they were, labels and attributes that a detector gave, each weighed
+    by its confidence as in LXMERT's code. text_cut (B,) counts texts that were too long.
 
     Args:
       weights: of TERMS; what is left out or weighs 0 is not computed.
@@ -52,6 +60,7 @@ class Pretraining(Task):
         answers.check(loss)
         constants(pixels)
         self._foreign, self._loss, self._pixels = foreign, loss, pixels
+        self._regions = [name for name in REGIONS if name in self.weights]
 
     @property
     def relates(self) -> bool:
@@ -61,6 +70,17 @@ class Pretraining(Task):
         """Logits [no, yes] of whether text and picture belong together."""
         model = bind(params)
         return model.match(self._fuse(model, rows, rows, key)["joint"])
+
+    def matched(self, bind: Binder, params: dict, rows: Rows) -> Float[Array, " P"]:
+        """Log odds of yes of pairs: each text (P, T) with the picture at its place `at` (P,)."""
+        pictures = {name: value[rows["at"]] for name, value in rows.items() if name in ("image", "regions", "boxes")}
+        logits = self.match(bind, params, pictures | {"text": rows["text"]})
+        return logits[:, 1] - logits[:, 0]
+
+    def answers(self, bind: Binder, params: dict, rows: Rows, key: Key[Array, " B"] | None = None) -> Float[Array, "B A"]:
+        """A logit for each answer to a question, which stands in for the text."""
+        model = bind(params)
+        return model.answer(self._fuse(model, rows, {"text": rows["question"]}, key)["joint"])
 
     def encode(self, bind: Binder, params: dict, rows: Rows, key: Key[Array, " B"] | None) -> dict[str, jax.Array]:
         if key is None:
@@ -92,6 +112,19 @@ class Pretraining(Task):
         if "answers" in self.weights:
             scores = jnp.where(own[:, None], z["answer_scores"], 0)
             terms |= answers.answers(model.answer(states["joint"]), scores, self._loss)
+        if self._regions:
+            terms |= self._objects(model.objects(states["visual"]), z, own)
+        return terms | truncated(z, "text")
+
+    def _objects(self, found: Rows, z: Any, own: Bool[Array, " B"]) -> Terms:
+        """What masked regions looked like and were called, of rows with their own text."""
+        masked, terms = z["region_masked"] * own[:, None], {}
+        for term in self._regions:
+            output, target, confidence = REGIONS[term]
+            if output == "feature":
+                terms |= regions.feature(found[output], z[target], masked)
+            else:
+                terms |= regions.label(found[output], z[target], masked * z[confidence], term=term)
         return terms
 
     def _fuse(self, model: Any, shown: Rows, told: Rows, key: Key[Array, " B"] | None) -> dict[str, jax.Array]:
