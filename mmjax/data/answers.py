@@ -17,8 +17,8 @@ FILE = "answers.txt"  # in a prepared set
 def vocabulary(source: Source, least: int = 1) -> list[str]:
     """The answers of a source, the most frequent first, in a draw by the alphabet.
 
-    A question counts for the answer that most of its people gave, normalised (core.answers), as in the code of bottom-up attention
-    (Teney et al. 2017, arXiv:1708.02711): with `least` 9 on VQA v2's train and val, its list is known to have 3,129.
+    A question counts for the answer that most of its people gave, normalised (core.answers), as in the code of Teney et al.
+    2017 (arXiv:1708.02711), whose list of VQA v2's train and val with `least` 9 is known to have 3,129.
 
     Args:
       least: questions that an answer needs.

@@ -14,8 +14,8 @@ Record = dict[str, Any]
 
 
 class Answers:
-    """ "answer_scores" float32 (A,): what each answer of a list is worth beside those that people gave, from 0 to 1; and "label",
-    the first of the best, -1 where none of theirs is in the list.
+    """ "answer_scores" float32 (A,): what each answer of a list is worth beside those that people gave, from 0 to 1; and
+    "label", the first of the best, -1 where none of theirs is in the list.
 
     The worth is the evaluation's own (core.answers.worth): of ten people's answers 0.3, 0.6, 0.9, and 1 from four on. A row of
     zeros counts nothing in the loss, which reports the share of such rows.

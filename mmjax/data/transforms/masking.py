@@ -52,8 +52,8 @@ class MaskTokens:
 
 
 class MaskRegions:
-    """Hides some regions: their "regions" are zeros, "region_masked" float32 (S,) is 1 there, and "region_targets" (S, F) are all
-    features as they were (LXMERT, Tan and Bansal 2019, arXiv:1908.07490, section 3.1.2; UNITER hides 15% too).
+    """Hides some regions: their "regions" are zeros, "region_masked" float32 (S,) is 1 there, and "region_targets" (S, F) are
+    all features as they were (LXMERT, Tan and Bansal 2019, arXiv:1908.07490, section 3.1.2; UNITER hides 15% too).
 
     Each region that is there (its box has an area) is hidden by itself with probability `rate`; where none is drawn, one.
 
