@@ -23,6 +23,7 @@ extras = {
     ],
     "parity": ["torch==2.13.0", "transformers>=5", "safetensors", "tokenizers", "huggingface-hub", "regex", "tqdm"],
     "predict": ["usearch>=2.16"],
+    "regions": ["h5py>=3.11"],
     "wandb": ["wandb"],
 }
 # What one machine can have at once: an accelerator's jax is chosen by name.

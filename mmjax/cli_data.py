@@ -5,6 +5,7 @@ mmjax data get NAME
 mmjax data make  SRC --out=DIR [--split=train] [--tokenizer=words|wordpiece|bpe [--vocabulary=8192]] [--workers=N]
 mmjax data check SRC [--splits=NAME=SRC ...] [--sample=N] [--out=check.html] [--strict] [--workers=N]
 mmjax data show  SRC [--n=36] [--out=show.png]
+mmjax data answers SRC [--least=9] [--out=answers.txt]
 
 SRC is a path, whose kind is detected and said, a prepared set's name, or a source as it stands in a config, which may also be
 given by --source='{"name": "csv", "path": "..."}'.
@@ -25,7 +26,7 @@ Spec = Mapping[str, Any]
 
 def add_parsers(verb: argparse.ArgumentParser, common: argparse.ArgumentParser) -> None:
     """Gives the verb its sub-commands; each sets `run`."""
-    what = verb.add_subparsers(dest="what", required=True, metavar="list|get|make|check|show")
+    what = verb.add_subparsers(dest="what", required=True, metavar="list|get|make|check|show|answers")
     what.add_parser("list", help="shipped data sets", parents=[common]).set_defaults(run=list_)
     get = what.add_parser("get", help="prepare a shipped data set", parents=[common])
     get.add_argument("dataset")
@@ -53,6 +54,11 @@ def add_parsers(verb: argparse.ArgumentParser, common: argparse.ArgumentParser) 
     verb.add_argument("--n", type=int, default=36, help="records")
     verb.add_argument("--out", default="show.png", help="the sheet")
     verb.set_defaults(run=show)
+
+    verb = what.add_parser("answers", help="the list of answers of a source of questions", parents=[common, source])
+    verb.add_argument("--least", type=int, default=9, help="questions that an answer needs")
+    verb.add_argument("--out", default="answers.txt", help="the list, one a line, the most frequent first")
+    verb.set_defaults(run=answers)
 
 
 def list_(args: argparse.Namespace) -> None:
@@ -155,6 +161,19 @@ def show(args: argparse.Namespace) -> None:
         raise UserError("no record has a picture, a sound or a video that can be decoded: see mmjax data check")
     contact_sheet([picture for picture, _ in drawn], [text for _, text in drawn], cell=192).save(args.out)
     print(f"{len(drawn)} of {len(source):,} records: {args.out}")
+
+
+def answers(args: argparse.Namespace) -> None:
+    """Writes the list of a source's answers, which the transform `answers` takes."""
+    from mmjax.core import registry
+    from mmjax.data import answers as lists
+    from mmjax.data.sources import SOURCES
+
+    found = lists.vocabulary(registry.build(SOURCES, _spec(args), where="source"), args.least)
+    lists.save(args.out, found)
+    path = str(Path(args.out).expanduser().absolute())
+    print(f"{len(found):,} answers of at least {args.least} questions: {', '.join(found[:8])}{', ...' * (len(found) > 8)}")
+    print(f"in data.transforms and eval.transforms: {json.dumps({'name': 'answers', 'answers': path}, ensure_ascii=False)}")
 
 
 def _spec(args: argparse.Namespace) -> Spec:

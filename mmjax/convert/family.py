@@ -34,7 +34,8 @@ class Family:
       infer: (tensors, config of a name given by --like, or {}) -> the config, where the file has none.
       likes: names for --like, and their configs.
       prefixes: what may stand before every name.
-      prefix: our model's spec -> what stands there when it is written; a classifier's head never has it.
+      prefix: our model's spec -> what stands there when it is written.
+      bare: what names of heads begin with, which never have a prefix.
       settle: (tensors, config) -> the config, with what only the tensors tell.
       drop: regexes of names that are not read, with the reason.
       text: our model's spec -> keywords of `tokenise`.
@@ -54,6 +55,7 @@ class Family:
     likes: Mapping[str, Config] = dataclasses.field(default_factory=dict)
     prefixes: tuple[str, ...] = ("",)
     prefix: Callable[[Spec], str] = lambda model: ""
+    bare: tuple[str, ...] = ("classifier.",)
     settle: Callable[[Mapping[str, Tensor], Config], Config] = lambda found, config: config
     drop: Mapping[str, str] = dataclasses.field(default_factory=dict)
     text: Callable[[Spec], Spec | None] = nothing
@@ -102,15 +104,19 @@ def tower_config(part: Spec, **more: Any) -> dict[str, Any]:
     }
 
 
-def same(table: registry.Table, parts: Mapping[str, registry.Table], a: Spec, b: Spec) -> bool:
-    """Whether two specs of an assembly describe one model, whatever it is trained or computed with."""
-    return _full(table, parts, a) == _full(table, parts, b)
+def same(table: registry.Table, a: Spec, b: Spec) -> bool:
+    """Whether two specs of assemblies describe one model, whatever it is trained or computed with."""
+    return _full(table, a) == _full(table, b)
 
 
-def _full(table: registry.Table, parts: Mapping[str, registry.Table], spec: Spec) -> Spec:
-    defaults = {name: p.default for name, p in registry.parameters(table[spec["name"]]).items() if p.default is not p.empty}
+def _full(table: registry.Table, spec: Spec) -> Spec:
+    row = table[spec["name"]]
+    defaults = {name: p.default for name, p in registry.parameters(row).items() if p.default is not p.empty}
     spec = {**defaults, **spec}
-    spec |= {name: _full(parts[name], {}, spec[name]) for name in parts if spec.get(name) is not None}
+    parts = getattr(row, "PARTS", {})
+    spec |= {name: _full(parts[name], spec[name]) for name in parts if spec.get(name) is not None}
     if "logit_bias" in spec:
         spec["logit_bias"] = spec["logit_bias"] is not None
+    if isinstance(spec.get("heads", 0), Mapping | None):  # of an assembly; an encoder's are a number
+        spec["heads"] = {name: size for name, size in (spec["heads"] or {}).items() if size}
     return {name: list(v) if isinstance(v, tuple) else v for name, v in spec.items() if name not in HOW}

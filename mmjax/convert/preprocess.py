@@ -37,10 +37,10 @@ def read(folder: Path | None, family: Family, model: Spec, config: Mapping[str, 
     """
     from mmjax.convert import tokenizer as tokenizers
 
-    image = model["encoder"] if model["name"] == "classifier" else model["image"]
+    image = model["encoder"] if model["name"] == "classifier" else model.get("image")
     transforms: list[Spec] = []
     pixels = None
-    if model["name"] != "classifier" or modality(image) == "image":
+    if image is not None and (model["name"] != "classifier" or modality(image) == "image"):
         resize, pixels = _pictures(folder, family, image, config)
         transforms += [{"name": "decode"}, resize]
     transforms += family.audio(model) or []
@@ -161,6 +161,7 @@ PROCESSORS = {
     "siglip": "SiglipImageProcessor",
     "vit": "ViTImageProcessor",
     "dinov2": "BitImageProcessor",
+    "vilt": "ViltImageProcessor",
 }
 
 

@@ -19,7 +19,6 @@ from mmjax.convert.families import FAMILIES
 from mmjax.convert.family import Family, Spec, same
 from mmjax.core import tree
 from mmjax.core.errors import UserError
-from mmjax.models.classifier import ENCODERS
 
 FORMATS = ("mmjax", "hf", "open_clip", "npz")
 
@@ -146,7 +145,7 @@ def family_of(model: Spec, format: str) -> tuple[Family, dict[str, Any]]:
         if config is None:
             continue
         tried.append(family.name)
-        if same(models.MODELS, {"image": ENCODERS, "text": ENCODERS, "encoder": ENCODERS}, family.model(config), model):
+        if same(models.MODELS, family.model(config), model):
             return family, config
     why = f"; it is near to {', '.join(tried)}, but no config of theirs says the same" if tried else ""
     raise UserError(f"--format={format}: no family there has this model{why}")
@@ -159,7 +158,7 @@ def foreign_folder(checkpoint: str, to: str, format: str) -> tuple[Family, int]:
     family, config = family_of(model, format)
     tensors = table.write(table.expand(family.table(model), leaves), leaves)
     prefix = family.prefix(model)
-    tensors = {name if name.startswith("classifier.") else prefix + name: tensor for name, tensor in tensors.items()}
+    tensors = {name if name.startswith(family.bare) else prefix + name: tensor for name, tensor in tensors.items()}
     travels = meta["preprocessing"]
     with whole(to) as draft:
         if format == "npz":

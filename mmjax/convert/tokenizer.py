@@ -51,13 +51,14 @@ def write(folder: Path, kind: str | None, tokenizer: str, words: Spec) -> None:
     }
     config = {"tokenizer_class": CLASSES.get(kind, "PreTrainedTokenizerFast"), "model_max_length": words["length"]}
     config |= {key: name for key, name in names.items() if name is not None}
-    if kind == "bert":
+    if CLASSES.get(kind) == BERT:
         config |= {"cls_token": words.get("bos"), "sep_token": words.get("eos"), "unk_token": "[UNK]", "mask_token": "[MASK]"}
         config = {key: value for key, value in config.items() if key not in ("bos_token", "eos_token")}
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-CLASSES = {"clip": "CLIPTokenizerFast", "bert": "BertTokenizerFast"}
+BERT = "BertTokenizerFast"
+CLASSES = {"clip": "CLIPTokenizerFast", "bert": BERT, "visual_bert": BERT, "vilt": BERT}
 
 
 def _load(folder: Path) -> Any:

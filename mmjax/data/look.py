@@ -100,12 +100,13 @@ def look(source: Source, shown: frozenset[int], numbers: Iterable[int]) -> Seen:
 
 
 def captions_of(record: Record) -> list[str]:
-    """The record's captions: "texts", else "text"; none where it has neither.
+    """The record's captions: "texts", else "text", else its "question" with the first of its answers; or none.
 
     Raises:
       TypeError: they are no strings.
     """
-    texts = list(record["texts"]) if "texts" in record else [record["text"]] if "text" in record else []
+    asked = [" ".join([record["question"], *record.get("answers", ())[:1]])] if "question" in record else []
+    texts = list(record["texts"]) if "texts" in record else [record["text"]] if "text" in record else asked
     texts = [text.decode() if isinstance(text, bytes) else text for text in texts]
     if not all(isinstance(text, str) for text in texts):
         raise TypeError("a caption is no string")

@@ -43,7 +43,7 @@ SHARD_BYTES = 128 << 20  # about: enough shards to read in parallel, few enough 
 BROKEN_NAMED = 10_000  # records left out that the manifest names; all are counted
 
 TEXTS = ("text", "texts", "question", "answers")  # fields that a tokenizer is trained on
-SPECIALS = (*tokenizers.SPECIALS, "[MASK]")
+SPECIALS = tokenizers.MASKED
 
 Schema = dict[str, Any]
 # What stands for a field that a record's "present" says is missing.

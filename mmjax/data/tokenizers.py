@@ -8,6 +8,7 @@ from typing import Any
 from mmjax.core.errors import UserError
 
 SPECIALS = ("[PAD]", "[UNK]", "[BOS]", "[EOS]")
+MASKED = (*SPECIALS, "[MASK]")
 KINDS = ("words", "wordpiece", "bpe")
 
 Read = Callable[[], Iterable[str]]  # goes through the captions anew at each call
@@ -25,7 +26,7 @@ def train(captions: Iterable[str], vocabulary: int, kind: str = "words", special
       kind: "words": whole words, split at white space, the rarest left out; an unknown one is [UNK]. "wordpiece": pieces of
         words and punctuation, as BERT's (Wu et al. 2016); a word with an unknown character is [UNK]. "bpe": pieces of UTF-8
         bytes, as GPT-2's; nothing is unknown. Each Chinese character is a word for the first two.
-      specials: numbered from 0. Append "[MASK]" for mask_tokens; [UNK] is needed by all but "bpe".
+      specials: numbered from 0. MASKED for mask_tokens; [UNK] is needed by all but "bpe".
 
     Raises:
       UserError: no caption, an unknown kind, or a vocabulary too small for it.

@@ -22,7 +22,8 @@ class MultiHeadAttention(nnx.Module):
       init: initialisers of the kernels.
       dropout: rate on the probabilities.
       key_bias: whether keys have a bias; no output depends on it, but files may lack it (Whisper's).
-      implementation: "plain" taps its probabilities; "fused" (jax.nn.dot_product_attention) has none to tap or to drop.
+      implementation: "plain" taps its probabilities; "fused" (jax.nn.dot_product_attention; cuDNN's kernel on a GPU in half
+        precision) has none to tap or to drop.
 
     Raises:
       UserError: width not divisible by heads, an unknown implementation, or dropout with "fused".
@@ -79,7 +80,7 @@ class MultiHeadAttention(nnx.Module):
             linear(y).reshape(*y.shape[:2], self.heads, -1) for linear, y in ((self.query, x), (self.key, kv), (self.value, kv))
         )
         if self.implementation == "fused":
-            y = jax.nn.dot_product_attention(q, k, v, mask=mask)
+            y = jax.nn.dot_product_attention(q, k, v, mask=mask, implementation=_backend(q.dtype))
             # It averages the values of a query that may look at none.
             y = y if mask is None else jnp.where(mask.any(-1).swapaxes(1, 2)[..., None], y, 0)
         else:
@@ -96,3 +97,9 @@ class MultiHeadAttention(nnx.Module):
             probabilities = jnp.where(mask, probabilities, 0)
         probabilities = tap(name, probabilities.astype(v.dtype))
         return jnp.einsum("bnts,bsnh->btnh", dropout(probabilities, self.dropout, key), v)
+
+
+def _backend(dtype: jnp.dtype) -> str | None:
+    # Left to itself jax takes the formula, which writes all T x S probabilities, on a GPU too. cuDNN knows half precision only.
+    half = dtype in (jnp.bfloat16, jnp.float16)
+    return "cudnn" if half and jax.default_backend() == "gpu" else None

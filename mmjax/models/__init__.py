@@ -15,8 +15,19 @@ from mmjax.models.cross_encoder import CrossEncoder
 from mmjax.models.dual_encoder import DualEncoder
 from mmjax.models.encoders import IMAGE_ENCODERS, TEXT_ENCODERS
 from mmjax.models.encoders import check as check_part
+from mmjax.models.lxmert import Lxmert
+from mmjax.models.vilt import Vilt
+from mmjax.models.visualbert import VisualBert
 
-MODELS = {"dual_encoder": DualEncoder, "classifier": Classifier, "cross_encoder": CrossEncoder, "albef": ALBEF}
+MODELS = {
+    "dual_encoder": DualEncoder,
+    "classifier": Classifier,
+    "cross_encoder": CrossEncoder,
+    "lxmert": Lxmert,
+    "albef": ALBEF,
+    "visualbert": VisualBert,
+    "vilt": Vilt,
+}
 
 __all__ = ["IMAGE_ENCODERS", "MODELS", "TEXT_ENCODERS", "build", "check"]
 

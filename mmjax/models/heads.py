@@ -1,6 +1,6 @@
 """What BERT-like assemblies answer with: words, matching, answers. Heads are built where the config asks for them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -50,8 +50,7 @@ class AnswerHead(nnx.Module):
         self.out = nnx.Linear(2 * width, answers, kernel_init=NORMAL, dtype=jnp.dtype(dtype), rngs=rngs)
 
     def __call__(self, x: Float[Array, "B D"]) -> Float[Array, "B answers"]:
-        """In float32 at least."""
-        return wide(self.out(self.transform(x)))
+        return self.out(self.transform(x))
 
 
 class Headed(nnx.Module):
@@ -59,9 +58,14 @@ class Headed(nnx.Module):
 
     A config says `heads = {"words": True, "match": True, "answers": 3129}`; what it leaves out is not built. Logits are in
     float32 at least.
+
+    Attributes:
+      HEADS: those that the assembly has.
+      ANSWERS: builds the head of answers: (width, answers, *, act, norm_eps, dtype, rngs).
     """
 
     HEADS: tuple[str, ...] = ("words", "match", "answers")
+    ANSWERS: Callable[..., nnx.Module] = AnswerHead
 
     def add_heads(
         self,
@@ -83,7 +87,7 @@ class Headed(nnx.Module):
         words, match, answers = (heads.get(name) for name in Headed.HEADS)
         self.words_head = WordsHead(width, *self.table().shape, **options) if words else None
         self.match_head = nnx.Linear(width, 2, kernel_init=NORMAL, dtype=jnp.dtype(dtype), rngs=rngs) if match else None
-        self.answer_head = AnswerHead(width, answers, **options) if answers else None
+        self.answer_head = self.ANSWERS(width, answers, **options) if answers else None
 
     def table(self) -> Float[jax.Array, "V E"]:
         """The word vectors that `words` is tied to."""
@@ -99,7 +103,7 @@ class Headed(nnx.Module):
 
     def answer(self, joint: Float[Array, "B D"]) -> Float[Array, "B answers"]:
         """Logits of the answers. Raises UserError without the head."""
-        return built(self.answer_head, "answers")(joint)
+        return wide(built(self.answer_head, "answers")(joint))
 
 
 def built(head: nnx.Module | None, name: str) -> Any:

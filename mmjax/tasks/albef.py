@@ -93,6 +93,13 @@ class ALBEF(Task):
         shown = {"image": normalise(rows["image"], self._pixels)}
         return model.match(model.fuse(shown, caption(rows), key)[0]["joint"])
 
+    def matched(self, bind: Binder, params: dict, rows: Rows) -> Float[Array, " P"]:
+        """Log odds of yes of pairs: each text (P, T) with the picture at its place `at` (P,), which is encoded once."""
+        model, told = bind(params), caption(rows)
+        image = model.image_tokens(normalise(rows["image"], self._pixels))[0][rows["at"]]
+        logits = model.match(model.fuse_tokens(image, model.text_tokens(told)[0], model.valid(told))[0]["joint"])
+        return logits[:, 1] - logits[:, 0]
+
     def extra(self, params: dict) -> dict:
         """{"teacher", "queue", "step"}: a copy of the parameters; features (slots, B, D) and groups (slots, B); steps done."""
         if self._momentum is None:

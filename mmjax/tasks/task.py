@@ -88,6 +88,12 @@ class Task:
         return sum(weight * terms[name][0] / counts[name] for name, weight in self.weights.items())
 
 
+def truncated(rows: Rows, field: str) -> Terms:
+    """How many rows had tokens of their text cut off, of how many; nothing where the batch does not say ("text_cut")."""
+    cut = rows.get(f"{field}_cut")
+    return {} if cut is None else {"truncated": ((cut > 0).sum(dtype=jnp.float32), jnp.float32(len(cut)))}
+
+
 def divisor(count: jax.Array) -> jax.Array:
     """The count, and 1 where nothing was counted: the mean of a batch without a label is then 0, not 0 / 0."""
     return jnp.where(count == 0, 1, count)

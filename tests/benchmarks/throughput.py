@@ -95,12 +95,14 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--remat", default="none")
+    parser.add_argument("--attention", default="plain", help='"plain" or "fused", of both towers')
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=3, help="a round")
     parser.add_argument("--out")
     args = parser.parse_args()
     config = plain(load(args.config)) | {"batch_size": args.batch, "compute_dtype": args.dtype, "remat": args.remat}
     config["mesh"] = {"data": 1, "fsdp": 1, "model": 1}
+    config["model"]["image"]["attention"] = config["model"]["text"]["attention"] = args.attention
     runners = {"mmjax": Ours(config)}
     try:
         runners["open_clip"] = Theirs(config, PEER[Path(args.config).stem])

@@ -1,5 +1,7 @@
 """The cross block against its formula, shared and own weights, the scanned stack, masks, taps."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -38,21 +40,24 @@ def layers(bound):
 @pytest.mark.parametrize("post_norm", [True, False], ids=["post_norm", "pre_norm"])
 def test_stack_is_the_formula(shared, post_norm):
     model = stack(shared=shared, post_norm=post_norm)
-    bound, (x, y) = model.bind(fill(model)), pair()
     t, v = TEXT_VALID[:, None, None], VISUAL_VALID[:, None, None]
-    ours = bound(x, y, TEXT_VALID, VISUAL_VALID)
-    for block in layers(bound):
-        back, ln_back = (block.cross, block.ln_cross) if shared else (block.back, block.ln_back)
-        if post_norm:
-            a, b = block.ln_cross(x + block.cross(x, y, v)), ln_back(y + back(y, x, t))
-        else:
-            q, k = block.ln_cross(x), ln_back(y)
-            a, b = x + block.cross(q, k, v), y + back(k, q, t)
-        x, y = block.text(a, t), block.visual(b, v)
-    if not post_norm:
-        x, y = bound.ln_text(x), bound.ln_visual(y)
-    np.testing.assert_allclose(ours[0], x, rtol=1e-5, atol=1e-5)  # float32
-    np.testing.assert_allclose(ours[1], y, rtol=1e-5, atol=1e-5)
+
+    @jax.jit
+    def both(params, x, y):
+        bound = model.bind(params)
+        ours = bound(x, y, TEXT_VALID, VISUAL_VALID)
+        for block in layers(bound):
+            back, ln_back = (block.cross, block.ln_cross) if shared else (block.back, block.ln_back)
+            if post_norm:
+                a, b = block.ln_cross(x + block.cross(x, y, v)), ln_back(y + back(y, x, t))
+            else:
+                q, k = block.ln_cross(x), ln_back(y)
+                a, b = x + block.cross(q, k, v), y + back(k, q, t)
+            x, y = block.text(a, t), block.visual(b, v)
+        return ours, (x, y) if post_norm else (bound.ln_text(x), bound.ln_visual(y))
+
+    for ours, formula in zip(*both(fill(model), *pair()), strict=True):
+        np.testing.assert_allclose(ours, formula, rtol=1e-5, atol=1e-5)  # float32
 
 
 def test_shared_weights_are_one_set():
@@ -61,9 +66,21 @@ def test_shared_weights_are_one_set():
     assert len(own) - len(shared) == 10
 
 
+@functools.cache
+def plain():
+    """A compiled stack: (text, visual, text_valid, visual_valid, keys) -> (pair, taps)."""
+    model = stack(dropout=0.3)
+
+    @jax.jit
+    def run(params, *args):
+        with tap.frame() as out:
+            return model.bind(params)(*args), out
+
+    return lambda *args: run(fill(model), *args)
+
+
 def test_padding_changes_nothing():
-    model = stack()
-    bound, (x, y) = model.bind(fill(model)), pair()
+    (x, y), bound = pair(), lambda *args: plain()(*args)[0]
     a, b = bound(x, y, TEXT_VALID, VISUAL_VALID)
     moved = jnp.where(TEXT_VALID[..., None], x, 9.0), jnp.where(VISUAL_VALID[..., None], y, -9.0)
     c, d = bound(*moved, TEXT_VALID, VISUAL_VALID)
@@ -87,20 +104,16 @@ def test_remat_changes_neither_value_nor_gradient():
 
 
 def test_dropout_is_drawn_from_each_examples_key():
-    model = stack(dropout=0.3)
-    bound, (x, y), key = model.bind(fill(model)), pair(), keys.rows(jax.random.key(3), B)
-    whole, part = bound(x, y, key=key), bound(x[1:], y[1:], key=key[1:])
-    assert np.abs(whole[0] - bound(x, y)[0]).max() > 0.01
+    (x, y), key = pair(), keys.rows(jax.random.key(3), B)
+    whole, part = (plain()(x, y, None, None, key)[0], plain()(x[1:], y[1:], None, None, key[1:])[0])
+    assert np.abs(whole[0] - plain()(x, y)[0][0]).max() > 0.01
     for a, b in zip(whole, part, strict=True):
         np.testing.assert_allclose(a[1:], b, atol=1e-5)
 
 
 def test_taps_of_both_directions_and_gradients_at_them():
-    model = stack()
-    bound, (x, y) = model.bind(fill(model)), pair()
-    with tap.frame() as out:
-        bound(x, y, TEXT_VALID, VISUAL_VALID)
-    blocks = out["blocks"]
+    model, (x, y) = stack(), pair()
+    blocks = plain()(x, y, TEXT_VALID, VISUAL_VALID)[1]["blocks"]
     assert blocks["t2v"].shape == (DEPTH, B, N, T, S)
     assert blocks["v2t"].shape == (DEPTH, B, N, S, T)
     assert blocks["text"]["attention"].shape == (DEPTH, B, N, T, T)
@@ -110,9 +123,9 @@ def test_taps_of_both_directions_and_gradients_at_them():
 
     def run(zeros):
         with tap.perturb({"blocks": {"text": {"output": zeros}}}), tap.frame():
-            return (3 * bound(x, y)[0]).sum()
+            return (3 * model.bind(fill(model))(x, y)[0]).sum()
 
-    np.testing.assert_allclose(jax.grad(run)(jnp.zeros((DEPTH, B, T, D)))[-1], 3)
+    np.testing.assert_allclose(jax.jit(jax.grad(run))(jnp.zeros((DEPTH, B, T, D)))[-1], 3)
 
 
 def test_depth_zero_and_unknown_names():

@@ -69,18 +69,29 @@ def config_of(kind: str, architecture: str):
 
 def table(model: Spec) -> Sequence[Row]:
     """Hugging Face's names."""
-    at, own = "encoder.layer.{layer}", f"{OWN}/stack/blocks"
+    return rows(OWN)
+
+
+def rows(own: str) -> list[Row]:
+    """An encoder with its embeddings and pooler."""
+    at, blocks = "encoder.layer.{layer}", f"{own}/stack/blocks"
     dense = {f"attention.self.{part}": f"attn/{part}" for part in ("query", "key", "value")}
     dense |= {"attention.output.dense": "attn/out", "intermediate.dense": "mlp/fc1", "output.dense": "mlp/fc2"}
     return [
-        Row("embeddings.word_embeddings.weight", f"{OWN}/embed/embedding"),
-        Row("embeddings.position_embeddings.weight", f"{OWN}/positions"),
-        Row("embeddings.token_type_embeddings.weight", f"{OWN}/segments"),
-        *norm("embeddings.LayerNorm", f"{OWN}/ln_embed"),
-        *[row for theirs, ours in dense.items() for row in linear(f"{at}.{theirs}", f"{own}/{ours}")],
-        *norm(f"{at}.attention.output.LayerNorm", f"{own}/ln1"),
-        *norm(f"{at}.output.LayerNorm", f"{own}/ln2"),
-        *linear("pooler.dense", f"{OWN}/pooler"),
+        *embeddings("embeddings", own),
+        *[row for theirs, ours in dense.items() for row in linear(f"{at}.{theirs}", f"{blocks}/{ours}")],
+        *norm(f"{at}.attention.output.LayerNorm", f"{blocks}/ln1"),
+        *norm(f"{at}.output.LayerNorm", f"{blocks}/ln2"),
+        *linear("pooler.dense", f"{own}/pooler"),
+    ]
+
+
+def embeddings(foreign: str, own: str) -> list[Row]:
+    """Tokens, positions and segments."""
+    tables = {"word": "embed/embedding", "position": "positions", "token_type": "segments"}
+    return [
+        *[Row(f"{foreign}.{theirs}_embeddings.weight", f"{own}/{ours}") for theirs, ours in tables.items()],
+        *norm(f"{foreign}.LayerNorm", f"{own}/ln_embed"),
     ]
 
 

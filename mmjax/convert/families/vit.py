@@ -46,9 +46,9 @@ def vit_config(model: Spec) -> dict[str, Any] | None:
     return {"model_type": "vit", **tower_config(part, **pixels), **head_config(model, "ViTModel", "ViTForImageClassification")}
 
 
-def blocks(mlp: Mapping[str, str], norms: tuple[str, str], scales: bool) -> list[Row]:
+def blocks(mlp: Mapping[str, str], norms: tuple[str, str], scales: bool, encoder: str = OWN) -> list[Row]:
     """A layer of Hugging Face's ViT and of what was made after it."""
-    at, own = "encoder.layer.{layer}", f"{OWN}/stack/blocks"
+    at, own = "encoder.layer.{layer}", f"{encoder}/stack/blocks"
     attention = {f"attention.attention.{part}": part for part in ("query", "key", "value")}
     attention["attention.output.dense"] = "out"
     rows = [row for i, name in enumerate(norms) for row in norm(f"{at}.{name}", f"{own}/ln{i + 1}")]
@@ -57,22 +57,26 @@ def blocks(mlp: Mapping[str, str], norms: tuple[str, str], scales: bool) -> list
     return rows + [Row(f"{at}.layer_scale{i}.lambda1", f"{own}/scale{i}") for i in (1, 2) if scales]
 
 
-def embeddings() -> list[Row]:
-    """Patches, class token and positions."""
+def embeddings(encoder: str = OWN) -> list[Row]:
+    """Patches, class token, positions and the last LayerNorm."""
     return [
-        Row("embeddings.cls_token", f"{OWN}/class_token", "rows"),
-        Row("embeddings.position_embeddings", f"{OWN}/positions", "row"),
-        Row("embeddings.patch_embeddings.projection.weight", f"{OWN}/patches/conv/kernel", "conv"),
-        Row("embeddings.patch_embeddings.projection.bias", f"{OWN}/patches/conv/bias"),
-        *norm("layernorm", f"{OWN}/ln_post"),
+        Row("embeddings.cls_token", f"{encoder}/class_token", "rows"),
+        Row("embeddings.position_embeddings", f"{encoder}/positions", "row"),
+        Row("embeddings.patch_embeddings.projection.weight", f"{encoder}/patches/conv/kernel", "conv"),
+        Row("embeddings.patch_embeddings.projection.bias", f"{encoder}/patches/conv/bias"),
+        *norm("layernorm", f"{encoder}/ln_post"),
     ]
 
 
 def vit_table(model: Spec) -> Sequence[Row]:
     """Hugging Face's names, without the prefix of a model that has a head."""
+    return vit_rows() + linear("classifier", "params/head")
+
+
+def vit_rows(encoder: str = OWN) -> list[Row]:
+    """An encoder with its embeddings."""
     mlp = {"intermediate.dense": "fc1", "output.dense": "fc2"}
-    rows = [*embeddings(), *blocks(mlp, ("layernorm_before", "layernorm_after"), scales=False)]
-    return rows + linear("classifier", "params/head")
+    return [*embeddings(encoder), *blocks(mlp, ("layernorm_before", "layernorm_after"), False, encoder)]
 
 
 def dino_model(config: Config) -> Spec:

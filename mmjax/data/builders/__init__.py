@@ -10,12 +10,13 @@ from typing import Any
 
 from mmjax.core.errors import UserError, suggest
 from mmjax.data import store
-from mmjax.data.builders import emoji4, fashion_mnist, flags_facts, iconify, openclipart, openmoji, tuxpaint
+from mmjax.data.builders import emoji4, emoji_vqa, fashion_mnist, flags_facts, iconify, openclipart, openmoji, tuxpaint
 from mmjax.data.builders.write import fresh
 
 BUILDERS = {
     "openmoji": openmoji,
     "emoji4": emoji4,
+    "emoji_vqa": emoji_vqa,
     "tuxpaint": tuxpaint,
     "iconify": iconify,
     "openclipart": openclipart,

@@ -118,19 +118,22 @@ def _rows() -> list[dict[str, Any]]:
     """All records, in the order of their ids, STYLE/CODE."""
     from tqdm import tqdm
 
-    labels, rows = _labels(), []
-    for style, pin in STYLES.items():
-        files = {Path(path).stem: json.loads(data) for path, data in members(pin, r"package/(icons|chars)\.json")}
-        drawings = {_plain(code): name for code, name in files["chars"].items()}
-        icons = files["icons"]
-        for code, entry in tqdm(labels.items(), desc=f"emoji4: drawing {style}", unit="", disable=None):
-            if code in drawings:
-                image = draw(icon_svg(icons["icons"][drawings[code]], icons), SIZE)
-                rows.append({"image": image, "style": style, "id": f"{style}/{code}", **entry})
+    entries, rows = labels(), []
+    for style in STYLES:
+        svgs = drawings(style)
+        for code, entry in tqdm(entries.items(), desc=f"emoji4: drawing {style}", unit="", disable=None):
+            if code in svgs:
+                rows.append({"image": draw(svgs[code], SIZE), "style": style, "id": f"{style}/{code}", **entry})
     return sorted(rows, key=lambda row: row["id"])
 
 
-def _labels() -> dict[str, dict[str, Any]]:
+def drawings(style: str) -> dict[str, str]:
+    """Code points without the selector FE0F -> svg, of a style of STYLES."""
+    files = {Path(path).stem: json.loads(data) for path, data in members(STYLES[style], r"package/(icons|chars)\.json")}
+    return {_plain(code): icon_svg(files["icons"]["icons"][name], files["icons"]) for code, name in files["chars"].items()}
+
+
+def labels() -> dict[str, dict[str, Any]]:
     """Code points without the selector FE0F -> the fields of a record that its drawing does not decide."""
     tables = {
         path.split("/")[1]: {_plain(entry["hexcode"]): entry for entry in json.loads(data)}

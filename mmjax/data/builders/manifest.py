@@ -9,9 +9,15 @@ from mmjax.data import tokenizers
 from mmjax.data.builders.fetch import Package
 
 
-def write_tokenizer(folder: Path, captions: Iterable[str], vocabulary: int) -> int:
-    """Writes tokenizer.json of the captions' words in lower case into `folder`; returns how many tokens it has."""
-    tokens = tokenizers.train((caption.lower() for caption in captions), vocabulary)
+def write_tokenizer(
+    folder: Path,
+    captions: Iterable[str],
+    vocabulary: int,
+    kind: str = "words",
+    specials: Sequence[str] = tokenizers.SPECIALS,
+) -> int:
+    """Writes tokenizer.json of the captions in lower case (tokenizers.train) into `folder`; returns how many tokens it has."""
+    tokens = tokenizers.train((caption.lower() for caption in captions), vocabulary, kind, specials)
     tokens.save(str(folder / "tokenizer.json"))
     return tokens.get_vocab_size()
 

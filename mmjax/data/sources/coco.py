@@ -1,15 +1,18 @@
 """COCO and what is built on it: captions in Karpathy's json, questions and answers in VQA v2's."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from mmjax.core import registry
 from mmjax.core.errors import UserError, suggest
 from mmjax.data.limits import LIMITS
 from mmjax.data.sources import files
 from mmjax.data.sources.columns import caption, every_caption, image_file, named
 from mmjax.data.sources.columns import captions as of_one_image
 from mmjax.data.sources.index import Elements, value_of
+from mmjax.data.sources.regions import Regions
 from mmjax.data.sources.source import Record, group_of
 
 
@@ -27,6 +30,8 @@ class Karpathy:
       captions: "sample" gives "texts", of which training draws one a step; "all" gives a record per caption, those of an image
         in one group.
       max_bytes: a larger image file is a broken record.
+      regions: keywords of sources.regions.Regions, whose fields the records then have.
+      pictures: False where only regions are there.
 
     Raises:
       UserError: no such file or split, another json, or the images are not under `root`.
@@ -39,6 +44,8 @@ class Karpathy:
         split: str = "train",
         captions: str = "sample",
         max_bytes: int = LIMITS.bytes,
+        regions: Mapping[str, Any] | None = None,
+        pictures: bool = True,
     ):
         path, self._all = files.need(path, "karpathy"), every_caption("karpathy", captions)
         self._root, self._most = files.plain(root or files.parent(path)), max_bytes
@@ -54,7 +61,8 @@ class Karpathy:
         for name in sorted(wanted - seen):
             raise UserError(f"{path} has no split {name!r}; it has: {', '.join(sorted(seen))}.{suggest(name, seen)}")
         first = self._file(self._images[0][0])
-        if not files.exists(first):
+        self._pictures, self._regions = pictures, _regions(regions, pictures, "karpathy")
+        if pictures and not files.exists(first):
             raise UserError(f"source 'karpathy': there is no {first}\nset root= to the folder that holds train2014 and val2014")
 
     def __len__(self) -> int:
@@ -67,7 +75,10 @@ class Karpathy:
         name, texts = image["filename"], [sentence.get("raw") for sentence in image["sentences"]]
         with named(name):
             record = of_one_image(texts, name, copy if self._all else None)
-            record["image"] = image_file(self._file(image), self._most)
+            if self._pictures:
+                record["image"] = image_file(self._file(image), self._most)
+            if self._regions is not None:
+                record |= self._regions[name]
         record |= {"group": group_of(name), "id": name}
         return record | {"id": f"{name}#{copy}" if len(texts) > 1 else name, "item": number} if self._all else record
 
@@ -78,8 +89,9 @@ class Karpathy:
 class Vqa:
     """Questions about COCO's images with ten people's answers each: VQA v2's json (Goyal et al. 2017, arXiv:1612.00837).
 
-    A record has image, question, answers (list of str; absent without annotations) and id (the question's number). Records of
-    one image are of one group.
+    A record has image, question, answers (list of str; absent without annotations) and id (the question's number), and where
+    the annotations say so answer_type ("yes/no", "number", "other") and type (of the question). Records of one image are of one
+    group.
 
     Args:
       path: the questions, e.g. v2_OpenEnded_mscoco_train2014_questions.json.
@@ -87,6 +99,8 @@ class Vqa:
       root: the folder that `image` is relative to; None is the questions' folder.
       image: an image's file: {subtype} is the questions' "data_subtype", {id} the image's number.
       max_bytes: a larger image file is a broken record.
+      regions: keywords of sources.regions.Regions, whose fields the records then have.
+      pictures: False where only regions are there.
 
     Raises:
       UserError: no such file, another json, questions without annotations, or the images are not under `root`.
@@ -99,6 +113,8 @@ class Vqa:
         root: str | None = None,
         image: str = "{subtype}/COCO_{subtype}_{id:012d}.jpg",
         max_bytes: int = LIMITS.bytes,
+        regions: Mapping[str, Any] | None = None,
+        pictures: bool = True,
     ):
         path, self._most = files.need(path, "vqa"), max_bytes
         self._root, self._image = files.plain(root or files.parent(path)), image
@@ -109,7 +125,8 @@ class Vqa:
             answers, annotated = files.need(annotations, "vqa"), []
             self._answers = Elements(answers, "annotations", lambda one: _note(annotated, one, "answers", answers))
             self._order = _match(numbers, annotated, path, answers)
-        if len(self):
+        self._pictures, self._regions = pictures, _regions(regions, pictures, "vqa")
+        if len(self) and pictures:
             first = self._file(self._questions[0][0])
             if not files.exists(first):
                 mend = "set root= to the folder of images, or image= to how they are named"
@@ -119,16 +136,27 @@ class Vqa:
         return len(self._questions)
 
     def __getitem__(self, i: int) -> Record:
+        record, question = self.words(i), self._questions[i][0]
+        with named(record["id"]):
+            if self._pictures:
+                record["image"] = image_file(self._file(question), self._most)
+            if self._regions is not None:
+                record |= self._regions[question["image_id"]]
+        return record
+
+    def words(self, i: int) -> Record:
+        """Record i without its picture and regions."""
         if not 0 <= i < len(self):
             raise IndexError(i)
         question = self._questions[i][0]
         record: Record = {"id": str(question["question_id"]), "group": group_of(f"{self._subtype}/{question['image_id']}")}
         if self._answers is not None:
-            given = self._answers[int(self._order[i])][0]["answers"]
-            record["answers"] = [one["answer"] if isinstance(one, dict) else str(one) for one in given]
+            annotation = self._answers[int(self._order[i])][0]
+            record["answers"] = [one["answer"] if isinstance(one, dict) else str(one) for one in annotation["answers"]]
+            names = {"answer_type": "answer_type", "type": "question_type"}
+            record |= {name: annotation[theirs] for name, theirs in names.items() if theirs in annotation}
         with named(record["id"]):
             record["question"] = caption(question["question"])
-            record["image"] = image_file(self._file(question), self._most)
         return record
 
     def _file(self, question: dict[str, Any]) -> str:
@@ -137,6 +165,14 @@ class Vqa:
         except (LookupError, ValueError) as error:
             raise UserError(f"source 'vqa': image={self._image!r} takes {{subtype}} and {{id}} only: {error}") from None
         return files.under(self._root, name)
+
+
+def _regions(spec: Mapping[str, Any] | None, pictures: bool, source: str) -> Regions | None:
+    if spec is None and not pictures:
+        raise UserError(f"source {source!r}: pictures=False leaves a record nothing to see: set regions= to their features")
+    if spec is not None:
+        registry.check({"regions": Regions}, {"name": "regions", **spec}, f"source {source!r}: regions")
+    return None if spec is None else Regions(**spec)
 
 
 def _note(numbers: list[int], element: dict[str, Any], field: str, path: str) -> int:

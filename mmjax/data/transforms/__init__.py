@@ -7,7 +7,7 @@ evaluation is said by the two lists of the config.
 
 import functools
 
-from mmjax.data.transforms import audio, augment, image, masking, text, video
+from mmjax.data.transforms import answers, audio, augment, image, masking, text, video
 
 # Those of pictures, which are those of a video's frames too.
 PICTURES = {
@@ -21,9 +21,13 @@ PICTURES = {
 }
 TRANSFORMS = {
     **PICTURES,
+    "second_image": functools.partial(image.SecondImage, PICTURES),
     "pick_caption": text.PickCaption,
     "tokenise": text.Tokenise,
     "mask_tokens": masking.MaskTokens,
+    "mask_regions": masking.MaskRegions,
+    "answers": answers.Answers,
+    "candidates": answers.Candidates,
     "decode_audio": audio.DecodeAudio,
     "fit_audio": audio.FitAudio,
     "whisper_log_mel": audio.WhisperLogMel,

@@ -1,12 +1,13 @@
 """Transforms of pictures: decoding and geometry. From `decode` on a picture is uint8 (H, W, 3), or a JPEG that becomes so."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
+from mmjax.core import registry
 from mmjax.core.errors import UserError
 from mmjax.data.decode import Jpeg, opened
 from mmjax.data.limits import LIMITS
@@ -172,3 +173,23 @@ class RandomShift:
         left, top = left + margin, top + margin
         shape = (height, width) if self._size is None else (self._size, self._size)
         return {**record, "image": resample(canvas, (left, top, left + w, top + h), *shape)}
+
+
+class SecondImage:
+    """Makes "image_b", the second picture of a record that has two, by transforms of its own draws.
+
+    Args:
+      table: TRANSFORMS' rows for pictures; the program fills it in.
+      transforms: list of {"name": ..., **keywords}: most often those of "image".
+    """
+
+    def __init__(self, table: registry.Table, transforms: Sequence[Mapping[str, Any]]):
+        for i, spec in enumerate(transforms):
+            registry.check(table, spec, f"second_image.transforms[{i}]")
+        self._transforms = [registry.build(table, spec) for spec in transforms]
+
+    def __call__(self, record: Record, rng: np.random.Generator) -> Record:
+        second = {"image": record["image_b"]}
+        for transform in self._transforms:
+            second = transform(second, rng)
+        return {**record, "image_b": second["image"]}

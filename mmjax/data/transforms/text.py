@@ -39,12 +39,12 @@ def pick_caption(record: Record, rng: np.random.Generator) -> Record:
 
 
 class Tokenise:
-    """The caption as int32 (T,) under "text"; the caption itself stays under "caption".
+    """The caption as int32 (T,) under "text"; the caption itself (of a record without one, the question) stays under "caption".
 
     Too long a caption is cut so that `eos` stays the last token (as OpenAI's CLIP with truncate=True, big_vision with
     eos="sticky"); a short one is filled with `pad_id`. "text_words" int32 (T,) numbers the words that tokens are parts of, -1
     where there is none, for mask_tokens. With `pair` the row is bos text eos pair eos, and "text_segments" int32 (T,) is 1
-    from the pair on.
+    from the pair on. "text_cut" is how many tokens were cut off.
 
     As published: CLIP length 77, bos "<|startoftext|>", eos "<|endoftext|>"; SigLIP length 64, punctuation=False, bos None,
     eos "</s>", pad_id 1; BERT bos "[CLS]", eos "[SEP]".
@@ -56,7 +56,8 @@ class Tokenise:
       lower: whether to lower the case first.
       bos, eos: the tokens that open and close a caption, by name; None for none.
       pad_id: the padding token's number.
-      field: what to tokenise; of "question" the results are "question", "question_words" and "question_segments".
+      field: what to tokenise; of "question" the results are "question", "question_words", "question_segments", "question_cut".
+      into: what the results are called, `field` by default: "question" for the field "question_zh".
       pair: a second text of the record, e.g. an answer.
       truncation: of a pair: "longest_first", "only_first" or "only_second", as Hugging Face names them.
       padding_side: "right" or "left".
@@ -81,11 +82,13 @@ class Tokenise:
         padding_side: str = "right",
         punctuation: bool = True,
         empty: bool = False,
+        into: str | None = None,
     ):
         tokens = tokens_of(tokenizer)
         self._tokens, self._length, self._lower, self._punctuation, self._pad = tokens, length, lower, punctuation, pad_id
         self._bos, self._eos = ([] if name is None else [_token(tokens, name, tokenizer)] for name in (bos, eos))
         self._field, self._fields, self._truncation = field, (field, pair) if pair else (field,), truncation
+        self._into = into or field
         self._room = length - len(self._bos) - len(self._eos) * len(self._fields)
         if self._room < 1:
             raise UserError(f"tokenise: length {length} leaves no room for text between {bos!r} and {eos!r}")
@@ -98,9 +101,10 @@ class Tokenise:
     def __call__(self, record: Record, rng: np.random.Generator) -> Record:
         record = pick_caption(record, rng)
         rows = _rows(self, tuple(record[field][: self._most] for field in self._fields))
-        return {**record, **rows, "caption": record["text"]} if self._field == "text" else {**record, **rows}
+        shown = self._into == "text" or (self._into == "question" and not {"text", "texts"} & record.keys())
+        return {**record, **rows, "caption": record[self._field]} if shown else {**record, **rows}
 
-    def rows(self, texts: Sequence[str]) -> dict[str, Int32[np.ndarray, " T"]]:
+    def rows(self, texts: Sequence[str]) -> dict[str, Int32[np.ndarray, "*T"]]:
         """What the text (and the pair's other) become, as read-only arrays."""
         encoded = [self._tokens.encode(self._clean(text), add_special_tokens=False) for text in texts]
         if not encoded[0].ids and not self._empty:
@@ -112,9 +116,11 @@ class Tokenise:
             segments = len(ids)
             ids += [*one.ids[:size], *self._eos]
             words += [-1 if word is None else first + word for word in one.word_ids[:size]] + [-1] * len(self._eos)
-        rows = {self._field: self._row(ids, self._pad), f"{self._field}_words": self._row(words, -1)}
+        cut = sum(len(one.ids) for one in encoded) - sum(sizes)
+        rows = {self._into: self._row(ids, self._pad), f"{self._into}_words": self._row(words, -1)}
+        rows[f"{self._into}_cut"] = np.int32(cut)
         if len(texts) > 1:
-            rows[f"{self._field}_segments"] = self._row([0] * segments + [1] * (len(ids) - segments), 0)
+            rows[f"{self._into}_segments"] = self._row([0] * segments + [1] * (len(ids) - segments), 0)
         return rows
 
     def _clean(self, text: str) -> str:
@@ -152,7 +158,7 @@ def fit(sizes: Sequence[int], room: int, truncation: str) -> list[int]:
 
 
 @functools.lru_cache(maxsize=1 << 15)
-def _rows(transform: Tokenise, texts: tuple[str, ...]) -> dict[str, Int32[np.ndarray, " T"]]:
+def _rows(transform: Tokenise, texts: tuple[str, ...]) -> dict[str, Int32[np.ndarray, "*T"]]:
     """Captions come again in each epoch, and looking one up takes a tenth of encoding it."""
     return transform.rows(texts)
 
