@@ -57,7 +57,7 @@ def test_the_teacher_begins_as_the_model_and_shares_no_array():
 def test_alpha_grows_over_the_ramp():
     task = ALBEF(2, WEIGHTS, queue=2, distil={"contrastive": 0.4, "masked_tokens": 0.8}, ramp=4)
     for step, share in ((0, 0), (1, 0.25), (3, 0.75), (4, 1), (9, 1)):
-        bind = SimpleNamespace(extra={"step": jnp.int32(step)})
+        extra = {"step": jnp.int32(step)}
         assert float(task._share(extra, "contrastive")) == pytest.approx(0.4 * share)
         assert float(task._share(extra, "masked_tokens")) == pytest.approx(0.8 * share)
 
