@@ -10,6 +10,7 @@ import pytest
 
 from mmjax import models
 from mmjax.convert import init
+from mmjax.convert.table import Tensor
 from mmjax.core import tree
 from mmjax.core.errors import UserError
 from mmjax.models.albef import COLDEST, WARMEST, _within
@@ -81,24 +82,22 @@ def test_berts_and_deits_weights_fill_it(monkeypatch):
     sys.modules.pop("base", None)
     import albef as recipe
 
-    own = tree.flatten(models.build({**SPEC, "fusion": 6, "text": {**TEXT, "depth": 6}}).abstract)
-    bert = models.build({"name": "classifier", "encoder": {**TEXT, "depth": 12, "pooler": True}})
-    deit = models.build({"name": "classifier", "encoder": IMAGE, "classes": 3})
-    filled, fresh = {}, None
-    for rules, model in ((recipe.BERT, bert), (recipe.DEIT, deit)):
-        source = tree.flatten(model.abstract)
-        taken, allowed, _, layers = init._match(rules, own, source, "init")
-        for path, other in taken.items():
-            assert path not in filled
-            cut = layers.get(path)
-            shape = source[other].shape if cut is None else (cut.stop - cut.start, *source[other].shape[1:])
-            assert own[path].shape == shape, path
-            filled[path] = cut
-        fresh = allowed if fresh is None else fresh | allowed
-    assert set(own) == set(filled) | fresh
-    left = {path.split("/")[1] for path in set(own) - set(filled)}
-    assert left == {"fusion", "image_projection", "text_projection", "temperature", "words_head", "match_head"}
-    assert {path.split("/")[3] for path in set(own) - set(filled) if "/fusion/" in path} == {"cross", "ln_cross"}
-    kernel = "attn/query/kernel"
-    assert filled[f"params/text_encoder/stack/blocks/{kernel}"] == slice(0, 6)
-    assert filled[f"params/fusion/blocks/{kernel}"] == slice(6, 12)
+    def numbered(spec):
+        """Every leaf of a model, each layer or row filled with its number."""
+        flat = tree.flatten(models.build(spec).abstract)
+        arrays = {p: np.broadcast_to(np.arange(x.shape[0]).reshape(-1, *[1] * (x.ndim - 1)), x.shape) for p, x in flat.items()}
+        return {p: Tensor(x.shape, np.dtype("float32"), lambda x=x: x) for p, x in arrays.items()}
+
+    bert = numbered({"name": "classifier", "encoder": {**TEXT, "depth": 12, "pooler": True}})
+    sources = {"bert": bert, "deit": numbered({"name": "classifier", "encoder": IMAGE, "classes": 3})}
+    monkeypatch.setattr(init, "_source", lambda spec, where: sources[spec["from"]])
+    abstract = models.build({**SPEC, "fusion": 6, "text": {**TEXT, "depth": 6}}).abstract
+    maps = [{"from": "bert", "map": recipe.BERT}, {"from": "deit", "map": recipe.DEIT}]
+    filled = init.Init(maps, abstract)(jax.tree.map(lambda x: jnp.full(x.shape, -1.0, x.dtype), abstract))["params"]
+    left = [path for path, x in tree.flatten(filled).items() if (x == -1).all()]
+    parts = {"image_projection", "text_projection", "temperature", "words_head", "match_head", "fusion"}
+    assert {path.split("/")[0] for path in left} == parts
+    assert {path.split("/")[2] for path in left if path.startswith("fusion")} == {"cross", "ln_cross"}
+    first, last = filled["text_encoder"]["stack"]["blocks"], filled["fusion"]["blocks"]
+    assert first["attn"]["query"]["kernel"][:, 0, 0].tolist() == [0, 1, 2, 3, 4, 5]
+    assert last["attn"]["query"]["kernel"][:, 0, 0].tolist() == [6, 7, 8, 9, 10, 11]
