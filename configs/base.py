@@ -35,7 +35,7 @@ def get_config(arg: str = "") -> ConfigDict:
             # take the keywords of their class: mmjax/data/sources/, data/transforms/, models/, tasks/, train/optim.py,
             # evaluators/.
             "data": {"sources": [], "transforms": [], "workers": 0, "max_broken": 0.01},
-            # What a batch holds: {field: [shape of a row, dtype]}. Lets check and plan work without data.
+            # What a batch holds: {field: [shape of a row, dtype]}, of data/rows.py FIELDS. So check and plan need no data.
             "batch": {},
             "model": {},
             "task": {},

@@ -4,7 +4,7 @@ mmjax train    --config=FILE.py[:arg] --workdir=DIR [--config.a.b=value ...]
 mmjax evaluate --checkpoint=DIR [--config.a.b=value ...]
 mmjax check    --config=FILE.py[:arg] [--devices=N] [--sheet=FILE.png] [--config.a.b=value ...]
 mmjax data     list | get NAME | make SRC --out=DIR | check SRC | show SRC
-mmjax predict  embed | retrieve | classify --checkpoint=DIR ...
+mmjax predict  embed | retrieve | classify | answer | match --checkpoint=DIR ...
 mmjax export   --checkpoint=DIR --to=DIR --format=stablehlo|onnx [--tower=image|text]
 mmjax convert  --from=DIR_OR_FILE --to=DIR --format=mmjax|hf|open_clip|npz [--like=NAME]
 """
@@ -82,6 +82,8 @@ def evaluate(args: argparse.Namespace) -> None:
     wanted = "ema" if config["eval"]["params"] == "ema" else "params"
     like, places = ({k: tree[k] for k in (wanted, "stats")} for tree in (plan.abstract(), plan.shardings()))
     state = store.restore(folder, like, places, parts=(wanted, "stats"))
+    for transform in config["eval"]["transforms"] if meta.get("answers") else ():
+        transform |= {"answers": meta["answers"]} if "answers" in transform else {}
     with _tokenizer(config, meta["tokenizer"]):
         suite = _make_suite(config, plan)
     step = int(folder.name)
@@ -199,11 +201,14 @@ def _init(run: Any) -> Any:
 
 def _travels(config: dict[str, Any]) -> dict[str, Any]:
     """What a checkpoint carries so that its user's preprocessing cannot differ from its training's."""
+    from mmjax.data import answers
     from mmjax.data.transforms.text import tokenizer_json
 
-    names = [t["tokenizer"] for t in config["eval"]["transforms"] if t["name"] == "tokenise"]
+    names = [t["tokenizer"] for t in config["eval"]["transforms"] if "tokenizer" in t]
+    listed = [t["answers"] for t in config["eval"]["transforms"] if "answers" in t]
     return {
         "tokenizer": tokenizer_json(names[0]) if names else None,
+        "answers": answers.load(listed[0]) if listed else None,
         "preprocessing": {"transforms": config["eval"]["transforms"], "pixels": config["task"].get("pixels")},
     }
 
@@ -214,7 +219,7 @@ def _tokenizer(config: dict[str, Any], tokenizer: str | None) -> Iterator[None]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tokenizer.json"
         for transform in config["eval"]["transforms"] if tokenizer is not None else ():
-            if transform["name"] == "tokenise":
+            if "tokenizer" in transform:
                 path.write_text(tokenizer, encoding="utf-8")
                 transform["tokenizer"] = str(path)
         yield
@@ -258,7 +263,8 @@ def _check_data(config: dict[str, Any], sheet: str) -> None:
 
     try:
         looked_at = min(config["batch_size"], 36)
-        stream = Stream(**config["data"] | {"workers": 0}, batch_size=looked_at, seed=config["seed"])
+        data = config["data"] | {"workers": 0, "fields": tuple(config["batch"])}
+        stream = Stream(**data, batch_size=looked_at, seed=config["seed"])
     except UserError as error:
         print(f"\nno data to look at: {error}")
         return

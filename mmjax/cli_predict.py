@@ -3,6 +3,8 @@
 mmjax predict embed    --checkpoint=DIR [--images=FILE|FOLDER|GLOB] [--texts=FILE|STRING] --out=e.npz
 mmjax predict retrieve --checkpoint=DIR --query=IMAGE|TEXT (--images=FOLDER | --texts=FILE) [--index=DIR] [--top=10]
 mmjax predict classify --checkpoint=DIR --images=... [--labels=FILE|a,b,c] [--template='a photo of a {}.'] [--out=sheet.png]
+mmjax predict answer   --checkpoint=DIR --images=... --texts=FILE|QUESTION [--top=3] [--out=sheet.png]
+mmjax predict match    --checkpoint=DIR --images=... --texts=FILE|TEXT [--out=sheet.png]
 """
 
 import argparse
@@ -17,7 +19,7 @@ from mmjax.core.errors import UserError
 
 def add_parsers(verb: argparse.ArgumentParser, common: argparse.ArgumentParser) -> None:
     """Gives the verb its sub-commands; each sets `run`."""
-    what = verb.add_subparsers(dest="what", required=True, metavar="embed|retrieve|classify")
+    what = verb.add_subparsers(dest="what", required=True, metavar="embed|retrieve|classify|answer|match")
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--checkpoint", required=True, help="a workdir, its checkpoints/STEP or a converted folder")
 
@@ -42,6 +44,15 @@ def add_parsers(verb: argparse.ArgumentParser, common: argparse.ArgumentParser) 
     verb.add_argument("--template", action="append", help="a sentence with {} for the label; may be given several times")
     verb.add_argument("--out", default="classified.png", help="the contact sheet")
     verb.set_defaults(run=classify)
+
+    for run, texts, out in ((answer, "questions", "answered.png"), (match, "texts", "matched.png")):
+        verb = what.add_parser(run.__name__, parents=[common, shared], help=run.__doc__)
+        verb.add_argument("--images", required=True, help="a file, a folder or a glob")
+        verb.add_argument("--texts", required=True, help=f"{texts}: a file of lines, or one as it stands")
+        verb.add_argument("--out", default=out, help="the contact sheet")
+        if run is answer:
+            verb.add_argument("--top", type=int, default=3, help="how many answers to show")
+        verb.set_defaults(run=run)
 
 
 def embed(args: argparse.Namespace) -> None:
@@ -125,6 +136,43 @@ def classify(args: argparse.Namespace) -> None:
         print(f"{path}\n  " + ", ".join(f"{labels[i]} {row[i]:.3f}" for i in best))
         captions.append(f"{labels[best[0]]} {row[best[0]]:.2f}")
     _sheet(pictures, captions, args.out)
+
+
+def answer(args: argparse.Namespace) -> None:
+    """Answers questions about pictures."""
+    from mmjax.predict import answer as by
+    from mmjax.predict import inputs
+
+    if args.top < 1:
+        raise UserError(f"--top={args.top} has to be at least 1")
+    encoder, questions = _encoder(args), inputs.texts(args.texts)
+    paths, pictures, broken = inputs.pictures(args.images)
+    _tell(broken)
+    answers, found = by.answer(encoder, pictures, questions)
+    captions = []
+    for path, of_picture in zip(paths, found, strict=True):
+        print(path)
+        for question, row in zip(questions, of_picture, strict=True):
+            best = np.argsort(-row, kind="stable")[: args.top]
+            print(f"  {question:40} " + ", ".join(f"{answers[i]} {row[i]:.3f}" for i in best))
+        captions.append(f"{questions[0]} {answers[of_picture[0].argmax()]} {of_picture[0].max():.2f}")
+    _sheet(pictures, captions, args.out)
+
+
+def match(args: argparse.Namespace) -> None:
+    """Says how probable it is that texts belong to pictures."""
+    from mmjax.predict import answer as by
+    from mmjax.predict import inputs
+
+    encoder, texts = _encoder(args), inputs.texts(args.texts)
+    paths, pictures, broken = inputs.pictures(args.images)
+    _tell(broken)
+    found = by.match(encoder, pictures, texts)
+    for path, row in zip(paths, found, strict=True):
+        print(path)
+        for i in np.argsort(-row, kind="stable"):
+            print(f"  {row[i]:.3f}  {texts[i]}")
+    _sheet(pictures, [f"{texts[row.argmax()]} {row.max():.2f}" for row in found], args.out)
 
 
 def _encoder(args: argparse.Namespace) -> Any:

@@ -1,6 +1,8 @@
 """Evaluators: (params, stats, step) -> {set: {metric: value}}, each compiled once and used again at every call."""
 
+from mmjax.evaluators.answers import Answers
+from mmjax.evaluators.reranked import Reranked
 from mmjax.evaluators.retrieval import Retrieval
 from mmjax.evaluators.zeroshot import ZeroShot
 
-EVALUATORS = {"retrieval": Retrieval, "zeroshot": ZeroShot}
+EVALUATORS = {"retrieval": Retrieval, "reranked": Reranked, "zeroshot": ZeroShot, "answers": Answers}

@@ -1,4 +1,4 @@
-"""Image-text retrieval over one set of pairs, both ways."""
+"""Image-text retrieval over one set of pairs, both ways: by two embeddings."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, SupportsIndex
@@ -38,18 +38,26 @@ class Retrieval:
     def __call__(self, params: dict, stats: dict, step: int) -> dict[str, dict[str, float]]:
         """{set: {"t2i/R@1": ..., ..., "candidates": pictures, "captions": where they are more}}."""
         z = self._embed(params, stats, self._epoch, keep=("group", "item"))
-        images, texts, group = z["image"], z["text"], z["group"].astype(np.int64)
         first = retrieval.distinct(z["item"])
-        ways = {
-            "t2i": retrieval.ranks(texts, images[first], group, group[first]),
-            "i2t": retrieval.ranks(images[first], texts, group[first], group),
+        return {self.set: self._file(z, first, self._rank(z, first))}
+
+    @staticmethod
+    def _rank(z: Mapping[str, np.ndarray], first: np.ndarray, k: int = 10) -> dict[str, retrieval.Ranking]:
+        """Both ways, by cosine."""
+        images, texts, group = z["image"][first], z["text"], z["group"].astype(np.int64)
+        return {
+            "t2i": retrieval.ranks(texts, images, group, group[first], k=k),
+            "i2t": retrieval.ranks(images, texts, group[first], group, k=k),
         }
+
+    def _file(self, z: Mapping[str, np.ndarray], first: np.ndarray, ways: Mapping[str, retrieval.Ranking]) -> dict[str, Any]:
+        """The results of these rankings, which the report will show."""
+        images, texts, group = z["image"], z["text"], z["group"].astype(np.int64)
         few = first[np.linspace(0, len(first) - 1, min(MATRIX, len(first))).astype(int)]
         about = {"group": group, "few": few, "first": first, "readable": z["row"]}
         self.found = {**ways, **about, "similarity": texts[few] @ images[few].T}
-        scores = {f"{way}/{name}": value for way, ranking in ways.items() for name, value in retrieval.scores(ranking).items()}
         captions = {"captions": len(group)} if len(group) > len(first) else {}
-        return {self.set: scores | {"candidates": len(first)} | captions}
+        return scores(ways) | {"candidates": len(first)} | captions
 
     def gallery(self) -> dict[str, Any]:
         """What the last call found, for the report: field names of report's Gallery. Pictures are read when looked at."""
@@ -66,6 +74,11 @@ class Retrieval:
             "similarity": found["similarity"],
             "similarity_index": found["few"],
         }
+
+
+def scores(ways: Mapping[str, retrieval.Ranking]) -> dict[str, float]:
+    """{"t2i/R@1": ..., ...}."""
+    return {f"{way}/{name}": value for way, ranking in ways.items() for name, value in retrieval.scores(ranking).items()}
 
 
 class _Field(Sequence):

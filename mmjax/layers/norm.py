@@ -15,6 +15,12 @@ def wide(x: Float[Array, "..."]) -> Float[Array, "..."]:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
+def unit(x: Float[Array, "*shape D"]) -> Float[Array, "*shape D"]:
+    """Vectors of length 1, in float32 at least; the floor keeps the gradient of an all-zero vector (an empty text) finite."""
+    z = wide(x)
+    return z * jax.lax.rsqrt(jnp.maximum(jnp.square(z).sum(-1, keepdims=True), 1e-24))
+
+
 class LayerNorm(nnx.Module):
     """Normalises the last axis to mean 0 and variance 1, then scales and shifts (Ba et al. 2016)."""
 

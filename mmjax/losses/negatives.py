@@ -1,12 +1,15 @@
 """Hard negatives within the batch: for each example one of the others that is mistaken for its pair."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key, UInt32
+from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
 from mmjax.core import pin
 from mmjax.losses import tiles
 from mmjax.losses.walk import TILE, Walk, choose
+from mmjax.sharding.mesh import ROWS, AnyMesh, row_parts
 
 NONE = -1
 
@@ -51,6 +54,44 @@ def hard_negatives(
     ends = ({"x": x.astype(kind), **end} for x in (image, text))
     by_row, by_column = walk(_pick, (scale, jnp.zeros_like(scale)), *ends, none, none)
     return {"i2t": by_row["place"], "t2i": by_column["place"]}
+
+
+def fetch(x: Any, places: Int[Array, " B"]) -> Any:
+    """The rows of the global batch at `places`, x[places]; zeros where a place is negative.
+
+    Where the batch is split over devices its blocks travel around the ring, and each device keeps the rows that it asked
+    for: one more block is held at a time, and the whole batch nowhere. Gradients travel back.
+
+    Args:
+      x: a pytree whose leaves lead with the batch axis.
+    """
+    mesh = pin.mesh()
+    if mesh is None or row_parts(mesh.shape) == 1:
+        return jax.tree.map(lambda x: _keep(places >= 0, x[places], jnp.zeros_like(x)), x)
+    around = jax.shard_map(lambda x, places: _ring(x, places, mesh), mesh=mesh, in_specs=(ROWS, ROWS), out_specs=ROWS)
+    return around(x, places)
+
+
+def _ring(x: Any, places: Int[Array, " b"], mesh: AnyMesh) -> Any:
+    """fetch on one device, whose places are of the global batch; its block is that of its number on the data axes."""
+    parts, axes = row_parts(mesh.shape), ROWS[0]
+    owner, here = jnp.where(places < 0, -1, places // len(places)), places % len(places)
+
+    def keep(kept, block, hops):
+        mine = owner == (jax.lax.axis_index(axes) - hops) % parts
+        return jax.tree.map(lambda kept, block: _keep(mine, block[here], kept), kept, block)
+
+    def stop(carry, hops):
+        kept, block = carry
+        block = jax.tree.map(lambda x: jax.lax.ppermute(x, axes, [(i, (i + 1) % parts) for i in range(parts)]), block)
+        return (keep(kept, block, hops), block), None
+
+    kept = keep(jax.tree.map(jnp.zeros_like, x), x, 0)
+    return jax.lax.scan(stop, (kept, x), jnp.arange(1, parts))[0][0]
+
+
+def _keep(which: Bool[Array, " b"], new: jax.Array, old: jax.Array) -> jax.Array:
+    return jnp.where(which.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
 
 def _pick(shared, rows, columns, by_row, by_column, real):

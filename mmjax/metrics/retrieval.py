@@ -84,6 +84,21 @@ def ranks(
     return Ranking(rank, top, candidate_group[top] == query_group[:, None], len(candidates))
 
 
+def rerank(ranking: Ranking, scores: Float[np.ndarray, "Q K"]) -> Ranking:
+    """The K best of each query in another order; whatever was behind them stays behind, as it was.
+
+    Args:
+      ranking: its `top` is the shortlist.
+      scores: of the shortlist's candidates, higher is better; ties and what is not a number count against the model.
+    """
+    keys = _ordered(scores.astype(np.float32), ranking.hit)
+    order = np.argsort(-keys, axis=1, kind="stable")
+    best = np.where(ranking.hit, keys, -np.inf).max(1)
+    rank = np.where(ranking.hit.any(1), (keys > best[:, None]).sum(1), ranking.rank)
+    top, hit = (np.take_along_axis(x, order, 1) for x in (ranking.top, ranking.hit))
+    return Ranking(rank, top, hit, ranking.candidates)
+
+
 def distinct(item: Int[np.ndarray, " M"]) -> Int[np.ndarray, " D"]:
     """The places at which an item comes for the first time, in order; those of item -1 are each one of their own.
 
@@ -112,10 +127,16 @@ def _keys(queries, query_group, candidates, candidate_group) -> tuple[np.ndarray
     """(Q, C) float64 keys and the mask of positives; a higher key stands before, and no positive ties with a negative."""
     positive = query_group[:, None] == candidate_group[None]
     with np.errstate(invalid="ignore", over="ignore"):
-        keys = (queries.astype(np.float64) @ candidates.astype(np.float64).T).astype(np.float32).astype(np.float64)
+        keys = (queries.astype(np.float64) @ candidates.astype(np.float64).T).astype(np.float32)
+    return _ordered(keys, positive), positive
+
+
+def _ordered(scores: Float[np.ndarray, "Q C"], positive: Bool[np.ndarray, "Q C"]) -> np.ndarray:
+    """float64 keys of float32 scores: a higher one stands before, and no positive ties with a negative."""
+    keys = scores.astype(np.float64)
     keys = np.where(np.isnan(keys), np.where(positive, -_EXTREME, _EXTREME), np.clip(keys, -_EXTREME, _EXTREME))
     # One step of float64 down is less than any step of float32: behind its equals, before all else.
-    return np.where(positive, np.nextafter(keys, -np.inf), keys), positive
+    return np.where(positive, np.nextafter(keys, -np.inf), keys)
 
 
 def _best(keys: np.ndarray, k: int) -> np.ndarray:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmjax.core import module, registry
+from mmjax.models.albef import ALBEF
 from mmjax.models.classifier import Classifier
 from mmjax.models.cross_encoder import CrossEncoder
 from mmjax.models.dual_encoder import DualEncoder
@@ -23,6 +24,7 @@ MODELS = {
     "classifier": Classifier,
     "cross_encoder": CrossEncoder,
     "lxmert": Lxmert,
+    "albef": ALBEF,
     "visualbert": VisualBert,
     "vilt": Vilt,
 }

@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Key, Shaped
 
 from mmjax.core.tap import frame, tap
-from mmjax.layers.norm import wide
+from mmjax.layers.norm import unit, wide
 from mmjax.models.encoders import AUDIO_ENCODERS, IMAGE_ENCODERS, TEXT_ENCODERS
 from mmjax.models.encoders import build as encoder
 
@@ -51,8 +50,8 @@ class Classifier(nnx.Module):
     ) -> tuple[Float[Array, "B D"], dict[str, Any]]:
         """Vectors of length 1 in float32 at least, and the tapped intermediates. A key means training."""
         with frame() as out:
-            z = wide(self.encoder(x, key))
-        return z * jax.lax.rsqrt(jnp.maximum(jnp.square(z).sum(-1, keepdims=True), 1e-24)), out
+            z = unit(self.encoder(x, key))
+        return z, out
 
     def logits(
         self, x: Shaped[Array, "B ..."], key: Key[Array, " B"] | None = None

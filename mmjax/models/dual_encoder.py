@@ -4,14 +4,13 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
 from mmjax.core.errors import UserError, suggest
 from mmjax.core.tap import frame
-from mmjax.layers.norm import wide
+from mmjax.layers.norm import unit
 from mmjax.models.encoders import IMAGE_ENCODERS, TEXT_ENCODERS
 from mmjax.models.encoders import build as encoder
 
@@ -101,6 +100,4 @@ def _projection(modality: str, kind: str, width: int, dim: int, dtype: str, rngs
 
 
 def _embed(x: Float[Array, "B _"], projection: nnx.Linear | None) -> Float[Array, "B D"]:
-    z = wide(x if projection is None else projection(x))
-    # The floor keeps the gradient of an all-zero vector (an empty bag of words) finite.
-    return z * jax.lax.rsqrt(jnp.maximum(jnp.square(z).sum(-1, keepdims=True), 1e-24))
+    return unit(x if projection is None else projection(x))

@@ -54,17 +54,44 @@ class Encoder:
           UserError: this checkpoint reads no pictures.
           ValueError, OSError: a picture cannot be decoded; see `decodes`.
         """
+        look = self._look()
+        return self._run(what, ({"image": look(picture)} for picture in pictures))
+
+    def pairs(self, what: str, pictures: Sequence[bytes], texts: Sequence[str]) -> Float[np.ndarray, "pairs D"]:
+        """What the task's method `what` ("answers" or "match") makes of every picture with every text, pictures outermost.
+
+        Raises:
+          UserError: this checkpoint reads no pictures or no texts.
+          ValueError, OSError: a picture cannot be decoded.
+        """
+        look, told = self._look(), [self._told(text) for text in texts]
+        return self._run(what, (row for picture in pictures for row in self._with(look(picture), told)))
+
+    @staticmethod
+    def _with(image: np.ndarray, told: Sequence[dict[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:
+        return ({"image": image, **text} for text in told)
+
+    def _look(self) -> Callable[[bytes], np.ndarray]:
+        """An encoded picture as the model is shown it."""
         transforms = [registry.build(TRANSFORMS, t) for t in self._transforms if t["name"] in ("decode", "resize", "patches")]
         if not transforms:
             raise UserError(f"{self.folder} reads no pictures: its preprocessing has none")
 
-        def row(picture: bytes) -> dict[str, np.ndarray]:
+        def look(picture: bytes) -> np.ndarray:
             record: dict[str, Any] = {"image": picture}
             for transform in transforms:
                 record = transform(record, keys.rng(0, "predict", 0))
-            return {"image": np.asarray(record["image"])}
+            return np.asarray(record["image"])
 
-        return self._run(what, (row(picture) for picture in pictures))
+        return look
+
+    def _told(self, text: str) -> dict[str, np.ndarray]:
+        """A text as the model is told it: tokens, under the field that its task reads."""
+        if any(t["name"] == "candidates" for t in self._transforms):
+            transform = self._tokens("candidates")
+            record = transform({"question": text}, keys.rng(0, "predict", 0))
+            return {"candidates": record["candidates"]}
+        return {name: ids for name, ids in self.tokeniser().rows((text,)).items() if name in ("text", "question")}
 
     def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "n D"]:
         """Embeddings of texts, in float32.
@@ -81,7 +108,11 @@ class Encoder:
         Raises:
           UserError: this checkpoint reads no texts, or carries no tokenizer.
         """
-        specs = [dict(t) for t in self._transforms if t["name"] == "tokenise"]
+        return self._tokens("tokenise", empty=True)
+
+    def _tokens(self, name: str, **more: Any) -> Any:
+        """The transform of that name with the checkpoint's own tokenizer."""
+        specs = [dict(t) for t in self._transforms if t["name"] == name]
         if not specs:
             raise UserError(f"{self.folder} reads no texts: its preprocessing has none")
         spec = specs[0]
@@ -92,7 +123,9 @@ class Encoder:
                 spec["tokenizer"] = str(path)
             elif spec["tokenizer"] != "bytes":
                 raise UserError(f"{self.folder} carries no tokenizer, which texts need; pictures work without")
-            return registry.build(TRANSFORMS, {**spec, "empty": True})
+            if name == "candidates" and self.meta.get("answers") is not None:
+                spec["answers"] = self.meta["answers"]
+            return registry.build(TRANSFORMS, {**spec, **more})
 
     def scale(self) -> tuple[float, float]:
         """What cosines are multiplied by, and what is added then."""

@@ -33,15 +33,21 @@ class Placement:
     note: str = ""
 
 
-def place(rules: tree.Rules, abstract: Any, mesh: AnyMesh, *, where: str = "sharding") -> dict[str, Placement]:
+def place(
+    rules: tree.Rules, abstract: Any, mesh: AnyMesh, *, where: str = "sharding", beside: Any = None
+) -> dict[str, Placement]:
     """The placement of every leaf of `abstract` (nested dict of arrays or ShapeDtypeStructs), by path.
+
+    Args:
+      beside: what else the rules are for (a task's queues, see `follow`): a rule that covers only leaves of it is no typo.
 
     Raises:
       UserError: a leaf that no rule covers, a rule that covers no leaf (but the last), or a split that does not divide.
     """
     flat = tree.flatten(abstract)
     indexed = [(pattern, (pattern, value)) for pattern, value in rules]
-    hits = tree.resolve(indexed[:-1], flat, what=where, default=indexed[-1][1]) if indexed else {}
+    paths = [*flat, *tree.flatten(beside or {})]
+    hits = tree.resolve(indexed[:-1], paths, what=where, default=indexed[-1][1]) if indexed else {}
     if not indexed or indexed[-1][0] != ".*":
         raise UserError(f"{where}: end the rules with ['.*', 'fsdp'] or ['.*', 'whole'], so that every leaf has a place")
     return {path: _placement(path, leaf, *hits[path], mesh, where) for path, leaf in flat.items()}

@@ -28,9 +28,12 @@ def check(config: Mapping[str, Any]) -> None:
 
 
 def build(config: Mapping[str, Any]) -> tuple[Model, Task]:
-    """The model (shapes only) and the task of a resolved config."""
+    """The model (shapes only) and the task of a resolved config; a task that carries a batch (a queue) is told its size."""
     model = models.build(config["model"], dtype=config["compute_dtype"], remat=config["remat"])
-    return model, registry.build(TASKS, config["task"], where="task")
+    registry.check(TASKS, config["task"], "task")
+    known = {"batch_size": config["batch_size"]}
+    accepted = registry.parameters(TASKS[config["task"]["name"]])
+    return model, registry.build(TASKS, config["task"], where="task", **{k: v for k, v in known.items() if k in accepted})
 
 
 def abstract_batch(config: Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:

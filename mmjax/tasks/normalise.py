@@ -36,6 +36,13 @@ def normalise(
     return (image.astype(jnp.float32) / 255 - mean) / std
 
 
+def visual(rows: Mapping[str, Array], pixels: Pixels) -> dict[str, Array]:
+    """What a fusion model is shown of a batch: its picture, normalised, or its regions and their boxes as they are."""
+    if "regions" in rows:
+        return {"regions": rows["regions"], "boxes": rows["boxes"]}
+    return {"image": normalise(rows["image"], pixels)}
+
+
 def constants(pixels: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """(mean, std), by name or as {"mean": [r, g, b], "std": [r, g, b]}.
 

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from mmjax.core.module import Model
+from mmjax.core.tree import Rules
 
 Rows = Mapping[str, jax.Array]
 Terms = dict[str, tuple[jax.Array, jax.Array]]
@@ -53,6 +54,8 @@ class Task:
     """What a task is when it says nothing: rows pass through, no term, no loss."""
 
     weights: Mapping[str, float] = {}
+    # Where its extra lies that mirrors no parameter: rules as of the config's `sharding`, which stand before its last.
+    places: Rules = ()
 
     @property
     def relates(self) -> bool:
@@ -86,6 +89,12 @@ class Task:
         """The loss: weighted means of the terms that have a weight. A count is data: no gradient flows through it."""
         counts = {name: jax.lax.stop_gradient(divisor(terms[name][1])) for name in self.weights}
         return sum(weight * terms[name][0] / counts[name] for name, weight in self.weights.items())
+
+
+def truncated(rows: Rows, field: str) -> Terms:
+    """How many rows had tokens of their text cut off, of how many; nothing where the batch does not say ("text_cut")."""
+    cut = rows.get(f"{field}_cut")
+    return {} if cut is None else {"truncated": ((cut > 0).sum(dtype=jnp.float32), jnp.float32(len(cut)))}
 
 
 def divisor(count: jax.Array) -> jax.Array:

@@ -65,6 +65,7 @@ def setup(config: dict[str, Any], workdir: str) -> Run:
     stream = Stream(
         **config["data"],
         batch_size=config["batch_size"],
+        fields=tuple(config["batch"]),
         seed=config["seed"],
         **meshes.share(mesh),
     )

@@ -27,13 +27,19 @@ def check(config: Mapping[str, Any]) -> None:
 
 
 def schedule(spec: Mapping[str, Any], lr: float, steps: int) -> optax.Schedule:
-    """Learning rate by step: {"name": "cosine" | "rsqrt" | "constant", "warmup": steps, ...}."""
+    """Learning rate by step: {"name": "cosine" | "linear" | "rsqrt" | "constant", "warmup": steps, ...}."""
     return registry.build(SCHEDULES, spec, lr, steps, where="optim.schedule")
 
 
 def cosine(lr: float, steps: int, *, warmup: int = 0, end: float = 0.0) -> optax.Schedule:
     """Linear warm-up to `lr`, then a half cosine to `end` x lr at the last step."""
     return optax.warmup_cosine_decay_schedule(0.0 if warmup else lr, lr, warmup, max(steps, warmup + 1), end * lr)
+
+
+def linear(lr: float, steps: int, *, warmup: int = 0, end: float = 0.0) -> optax.Schedule:
+    """Linear warm-up to `lr`, then straight to `end` x lr at the last step (BERT and those that grew from it)."""
+    down = optax.linear_schedule(lr, end * lr, max(1, steps - warmup))
+    return optax.join_schedules([optax.linear_schedule(0.0, lr, warmup), down], [warmup]) if warmup else down
 
 
 def rsqrt(lr: float, steps: int, *, warmup: int = 0, timescale: int = 10_000, cooldown: int = 0) -> optax.Schedule:
@@ -58,7 +64,7 @@ def constant(lr: float, steps: int, *, warmup: int = 0) -> optax.Schedule:
     return optax.linear_schedule(0.0, lr, warmup) if warmup else optax.constant_schedule(lr)
 
 
-SCHEDULES = {"cosine": cosine, "rsqrt": rsqrt, "constant": constant}
+SCHEDULES = {"cosine": cosine, "linear": linear, "rsqrt": rsqrt, "constant": constant}
 
 
 def adamw(*, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, mu_dtype: str | None = None):

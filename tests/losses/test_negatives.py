@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mmjax.core.keys import rows as keys
-from mmjax.losses.negatives import gumbel, hard_negatives
+from mmjax.losses.negatives import fetch, gumbel, hard_negatives
 
 ONE = jnp.float32(1)
 
@@ -43,6 +43,21 @@ def test_negatives_are_drawn_in_proportion():
     found = np.asarray(hard_negatives(jnp.ones((n, 1)), text, ONE, group, keys(jax.random.key(1), n), form="dense")["i2t"])
     share = np.bincount(found[np.asarray(rows)], minlength=4)[:4] / (n - 4)
     np.testing.assert_allclose(share, [0, 1 / 8, 2 / 8, 5 / 8], atol=0.035)  # three standard deviations at most
+
+
+def test_scale_zero_draws_evenly():
+    n = 3000
+    even = jnp.zeros((n, 1))
+    group = jnp.minimum(jnp.arange(n), 4)  # rows 4 to 2,999 are of one group: their negatives are rows 0 to 3
+    found = np.asarray(hard_negatives(even, even, jnp.float32(0), group, keys(jax.random.key(2), n), form="dense")["t2i"])
+    np.testing.assert_allclose(np.bincount(found[4:], minlength=4) / (n - 4), 1 / 4, atol=0.03)  # 4 standard deviations
+
+
+def test_fetched_rows_are_those_at_the_places():
+    x = {"a": jnp.asarray([[1.0, 2], [3, 4], [5, 6]]), "b": jnp.asarray([True, True, False])}
+    found = fetch(x, jnp.asarray([2, -1, 0]))
+    assert found["a"].tolist() == [[5, 6], [0, 0], [1, 2]]
+    assert found["b"].tolist() == [False, False, True]
 
 
 def test_noise_is_standard_gumbel():

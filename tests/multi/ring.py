@@ -11,7 +11,7 @@ from eight_devices import VIT, B, config, filled, rows
 from mmjax.core import pin, tree
 from mmjax.core.keys import rows as keys
 from mmjax.losses.contrastive import sigmoid, softmax
-from mmjax.losses.negatives import hard_negatives
+from mmjax.losses.negatives import fetch, hard_negatives
 from mmjax.sharding import mesh as meshes
 from mmjax.sharding import place
 from mmjax.train import loop, step
@@ -157,3 +157,25 @@ def gradients(c, mesh):
 
     compiled = jax.jit(fn).lower(made, place.batch(rows(), mesh)).compile()
     return jax.device_get(compiled(made, place.batch(rows(), mesh))), compiled.as_text()
+
+
+@pytest.mark.parametrize("shape", [{"data": 8}, {"data": 2, "fsdp": 2, "model": 2}], ids=["data", "model"])
+def test_fetched_rows_travel_and_their_gradients_return(shape):
+    mesh, rng = meshes.make(shape), np.random.default_rng(0)
+    x, valid, by = rng.normal(size=(16, 3, 5)), rng.random((16, 3)) < 0.5, rng.normal(size=(16, 3, 5))
+    places = np.asarray([15, 0, 3, -1, 3, 9, 8, 8, 1, 14, 2, -1, 6, 3, 11, 10], np.int32)
+
+    def run(x, valid, places, by):
+        with pin.on(mesh, meshes.PINS):
+            return jax.value_and_grad(lambda x: (fetch(x, places) * by).sum())(x), fetch({"v": valid}, places)["v"]
+
+    placed = place.batch({"x": x, "valid": valid, "places": places, "by": by}, mesh)
+    compiled = jax.jit(run).lower(*placed.values()).compile()
+    (value, gradient), fetched = compiled(*placed.values())
+    there = places >= 0
+    assert float(value) == pytest.approx((x[places] * by)[there].sum())
+    expected = np.zeros_like(x)
+    np.add.at(expected, places[there], by[there])
+    np.testing.assert_allclose(gradient, expected, rtol=1e-12)
+    np.testing.assert_array_equal(fetched, valid[places] & there[:, None])
+    assert not re.search(r" all-gather(-start)?\(", compiled.as_text())  # no device holds more than two blocks

@@ -139,6 +139,13 @@ def test_what_mirrors_no_parameter_goes_through_the_table():
     assert found["momentum/out/kernel"].spec == PartitionSpec("model", "fsdp")
 
 
+def test_a_rule_for_a_queue_alone_is_no_typo():
+    rules, extra = [["queue", [["data", "fsdp"], None]], *FSDP], {"queue": leaf(4, 16, 8)}
+    storage.place(rules, PARAMS, MESH, beside=extra)
+    with pytest.raises(UserError, match="rule 'queue' covers no leaf"):
+        storage.place(rules, PARAMS, MESH)
+
+
 def test_bytes_of_one_device():
     placements = storage.place(RULES, PARAMS, MESH)
     assert storage.bytes_a_device(placements, PARAMS, MESH) == {

@@ -12,7 +12,8 @@ from mmjax.data.sources.source import Record, group_of
 class Synthetic:
     """Drawings of one coloured shape each, such as "a small red circle on blue": data for tests and debug runs.
 
-    The label is the shape (order of SHAPES); where the shape stands is not in the caption. There are 240 captions.
+    The label is the shape (order of SHAPES); where the shape stands is not in the caption. There are 240 captions. A question
+    asks the colour of the shape or of the ground, and answers holds its name.
 
     Args:
       n: how many.
@@ -48,9 +49,12 @@ class Synthetic:
         text = f"a {extent} {colour} {self.SHAPES[label]} on {ground}"
         picture = Image.new("RGB", (self._size, self._size), self.COLOURS[ground])
         _draw(ImageDraw.Draw(picture), self.SHAPES[label], (x, y, x + side, y + side), self.COLOURS[colour])
+        asked, answer = [(self.SHAPES[label], colour), ("ground", ground)][i % 2]
         return {
             "image": np.asarray(picture),
             "text": text,
+            "question": f"what colour is the {asked}?",
+            "answers": [str(answer)],
             "id": f"synthetic-{i}",
             "group": group_of(text),
             "label": label,

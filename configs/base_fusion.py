@@ -1,0 +1,154 @@
+"""What the recipes of models that read picture and text together share: BERT's size, VQA v2, a CPU-sized run, a toy.
+
+Not a recipe by itself. Arguments of such a recipe: "" as published; "vqa" fine-tuning on VQA v2 as published; "small" on
+emoji_vqa, CPU-sized; "captions", what "small" may start from: masked words of what is in the grids; "debug", a toy on drawings
+that need no download.
+"""
+
+from base import get_config as base
+from ml_collections import ConfigDict
+
+ARGS = ("", "vqa", "captions", "small", "debug")
+VOCAB, BASE = 30522, {"width": 768, "heads": 12, "mlp": 3072, "dropout": 0.1}
+ANSWERS = 3129
+# emoji_vqa: its picture, its words and its answers.
+SIZE, WORDS, LISTED, QUESTION, CAPTION = 96, 789, 110, 16, 28
+SMALL = {"width": 128, "heads": 4, "mlp": 256, "dropout": 0.0}
+# A toy's blocks, picture, words and answers.
+TOY = {"width": 32, "heads": 4, "mlp": 64}
+TOY_PICTURE, TOY_WORDS, TOY_LENGTH, TOY_ANSWERS = {"size": 32, "patch": 16}, 259, 40, 6
+
+
+def check(arg: str) -> None:
+    """Raises ValueError for an argument that there is not."""
+    if arg not in ARGS:
+        raise ValueError(f"unknown argument {arg!r}; it takes: {', '.join(filter(None, ARGS))}")
+
+
+def start(c: ConfigDict, path: str, fresh: tuple[str, ...] = (), dropped: tuple[str, ...] = ()) -> None:
+    """Begins with the weights at `path`: `fresh` are modules that it lacks, `dropped` those of its own that are not wanted."""
+    new, old = ([f"{name}/.*" for name in names] for names in (fresh, dropped))
+    c.init = {"from": path, "map": [*([name, None] for name in new), ["(.*)", r"\1"], *([None, name] for name in old)]}
+
+
+def regions(c: ConfigDict, count: int = 36) -> None:
+    """COCO's region features in place of pictures (Anderson et al. 2018, arXiv 1707.07998)."""
+    c.batch.pop("image", None)
+    c.batch |= {"regions": [[count, 2048], "float32"], "boxes": [[count, 4], "float32"]}
+    specs = [entry["source"] for entry in c.data.sources] + [spec["source"] for spec in c.eval.sets]
+    specs += [spec["training"] for spec in c.eval.sets if "training" in spec]
+    for spec in specs:
+        spec["regions"] = {"path": "coco/trainval_obj36.tsv", "count": count}
+    for transforms in (c.data.transforms, c.eval.transforms):
+        transforms[:] = [t for t in transforms if t["name"] not in ("decode", "resize", "random_resized_crop", "rand_augment")]
+    for spec in c.eval.sets:
+        if spec["name"] == "answers":
+            spec["fields"] = ["regions", "boxes", "question"]
+
+
+def coco(length: int, size: int = 384) -> ConfigDict:
+    """Pretraining on COCO's captions: the data, batch and evaluation; whoever calls it says how."""
+    c = base()
+    c.compute_dtype, c.remat = "bfloat16", "dots"
+    tokenise = {"name": "tokenise", "tokenizer": "bert", "length": length, "bos": "[CLS]", "eos": "[SEP]"}
+    c.data.sources = [{"source": {"name": "karpathy", "path": "coco/dataset_coco.json", "split": "train+restval"}}]
+    c.data.transforms = [
+        {"name": "decode"},
+        {"name": "resize", "size": size},
+        tokenise,
+        {"name": "mask_tokens", "tokenizer": "bert"},
+    ]
+    c.data.workers = 16
+    c.batch = {
+        "image": [[size, size, 3], "uint8"],
+        **{name: [[length], "int32"] for name in ("text", "mlm_labels")},
+        **{name: [[], "int32"] for name in ("group", "text_cut")},
+    }
+    c.eval.transforms = [{"name": "decode"}, {"name": "resize", "size": size}, tokenise]
+    c.log_every, c.save_every = 100, 2000
+    return c
+
+
+def vqa(length: int, size: int = 384) -> ConfigDict:
+    """VQA v2: 3,129 answers, trained on train, evaluated on val."""
+    c = base()
+    c.compute_dtype, c.remat = "bfloat16", "dots"
+    tokenise = {"name": "tokenise", "tokenizer": "bert", "length": length, "bos": "[CLS]", "eos": "[SEP]", "field": "question"}
+    answers = {"name": "answers", "answers": "coco/answers.txt"}
+
+    def source(split: str) -> dict:
+        return {
+            "name": "vqa",
+            "path": f"coco/v2_OpenEnded_mscoco_{split}_questions.json",
+            "annotations": f"coco/v2_mscoco_{split}_annotations.json",
+        }
+
+    c.data.sources = [{"source": source("train2014")}]
+    c.data.transforms = [{"name": "decode"}, {"name": "resize", "size": size}, tokenise, answers]
+    c.data.workers = 16
+    c.batch = _asked(size, length, ANSWERS)
+    c.eval.transforms = [{"name": "decode"}, {"name": "resize", "size": size}, tokenise, answers]
+    c.eval.sets = [{"name": "answers", "set": "val", "source": source("val2014"), "training": source("train2014")}]
+    c.log_every, c.save_every = 100, 2000
+    return c
+
+
+def small(c: ConfigDict, arg: str) -> ConfigDict:
+    """`c`'s model on emoji_vqa; of "captions" the task is masked words of what is in the grid, row by row."""
+    shift = [{"name": "decode"}, {"name": "random_shift", "pixels": 3, "scale": [1.0, 1.0], "size": SIZE}]
+    tokenise = {"name": "tokenise", "tokenizer": "emoji_vqa", "length": QUESTION, "field": "question"}
+    answers = {"name": "answers", "answers": "emoji_vqa"}
+    train = {"name": "tfds", "dataset": "emoji_vqa", "split": "train", "cache": True}
+    c.data.sources, c.data.workers = [{"source": train}], 0
+    c.compute_dtype, c.remat, c.freeze = "float32", "none", []
+    c.batch_size, c.steps, c.log_every, c.save_every = 128, 2000, 50, 500
+    c.optim.update({"name": "muon", "args": {}, "lr": 3e-3, "weight_decay": 0.05, "clip": 1.0})
+    c.optim.schedule = {"name": "cosine", "warmup": 200}
+    c.eval.transforms = [{"name": "decode"}, tokenise, answers]
+    c.eval.every, c.eval.batch_size = 0, 200
+    if arg == "captions":
+        c.steps, c.optim.schedule.warmup = 600, 60
+        c.task = {"name": "pretraining", "weights": {"masked_tokens": 1.0}}
+        told = {**tokenise, "length": CAPTION, "field": "grid", "into": "text"}
+        c.data.transforms = [*shift, told, {"name": "mask_tokens", "tokenizer": "emoji_vqa", "rate": 0.5}]
+        c.batch = {
+            "image": [[SIZE, SIZE, 3], "uint8"],
+            **{name: [[CAPTION], "int32"] for name in ("text", "mlm_labels")},
+            "text_cut": [[], "int32"],
+        }
+        c.eval.sets = []
+    else:
+        c.task = {"name": "answers", "loss": "softmax"}
+        c.data.transforms = [*shift, tokenise, answers]
+        c.batch = _asked(SIZE, QUESTION, LISTED)
+        c.eval.sets = [
+            {"name": "answers", "set": split, "source": {**train, "split": split, "cache": False}, "training": train}
+            for split in ("validation", "unseen_concepts", "unseen_style")
+        ]
+    return c
+
+
+def debug(c: ConfigDict) -> ConfigDict:
+    """`c`'s toy model, answering questions about drawings for seconds."""
+    size, length, answers = 32, 40, ["red", "green", "blue", "yellow", "black", "white"]
+    tokenise = {"name": "tokenise", "tokenizer": "bytes", "length": length, "field": "question"}
+    scores = {"name": "answers", "answers": answers}
+    source = {"name": "synthetic", "n": 256, "size": size}
+    c.steps, c.batch_size, c.log_every, c.save_every, c.optim.schedule.warmup = 6, 16, 2, 3, 2
+    c.compute_dtype, c.remat, c.data.workers = "float32", "none", 0
+    c.task = {"name": "answers", "loss": "softmax"}
+    c.data.sources = [{"source": source}]
+    c.data.transforms = c.eval.transforms = [{"name": "decode"}, tokenise, scores]
+    c.batch = _asked(size, length, len(answers))
+    c.eval.every, c.eval.batch_size = 0, 16
+    c.eval.sets = [{"name": "answers", "set": "drawings", "source": {**source, "n": 32, "seed": 1}, "training": source}]
+    return c
+
+
+def _asked(size: int, length: int, answers: int) -> dict:
+    return {
+        "image": [[size, size, 3], "uint8"],
+        "question": [[length], "int32"],
+        "question_cut": [[], "int32"],
+        "answer_scores": [[answers], "float32"],
+    }

@@ -1,0 +1,64 @@
+"""Questions about pictures: an answer of a list, by a head over the list or by ranking texts."""
+
+from typing import Any
+
+import jax
+from jaxtyping import Array, Float, Key
+
+from mmjax.core import keys
+from mmjax.core.errors import UserError
+from mmjax.losses import answers
+from mmjax.tasks.normalise import Pixels, constants, normalise, visual
+from mmjax.tasks.task import Binder, Rows, Task, Terms, truncated
+
+
+class Answers(Task):
+    """Soft-target classification over A answers; a row without an answer in the list counts nothing and is counted.
+
+    Rows: image uint8 (B, height, width, 3), or regions (B, S, F) and boxes (B, S, 4); answer_scores (B, A); and either
+    question int32 (B, T), which the model's answer head reads, or candidates int32 (B, A, T), each a text of question and
+    answer, whose score is how far the matching head says yes rather than no: any list will do then, also one that training did
+    not know. (ALBEF and BLIP rank by the likelihood of a decoder; models without one have the matching head, which reads the
+    same joint vector.) question_cut (B,) counts questions that were too long. With image_b, a second picture, the question is a
+    statement about both and the answers are the model's verdicts (NLVR2); a statement about one picture is a question whose
+    answers are its verdicts (SNLI-VE).
+
+    Args:
+      loss: form of losses.answers.
+      pixels: constants of `normalise`, for pictures.
+    """
+
+    weights = {"answers": 1.0}
+
+    def __init__(self, loss: str = "sigmoid", pixels: Pixels = "imagenet"):
+        answers.check(loss)
+        constants(pixels)
+        self._loss, self._pixels = loss, pixels
+
+    def answers(self, bind: Binder, params: dict, rows: Rows, key: Key[Array, " B"] | None = None) -> Float[Array, "B A"]:
+        """A logit for each answer."""
+        model, shown = bind(params), visual(rows, self._pixels)
+        if "image_b" in rows:
+            if not hasattr(model, "fuse_two"):
+                raise UserError(f"{type(model).__name__} reads one picture, and the batch has image_b: use visualbert or vilt")
+            second = {"image": normalise(rows["image_b"], self._pixels)}
+            joint = model.fuse_two(shown, second, rows["question"], key=key, segments=rows.get("question_segments"))[0]["joint"]
+            return model.verdict(joint)
+        if "candidates" not in rows:
+            states = model.fuse(shown, rows["question"], key=key, segments=rows.get("question_segments"))[0]
+            return model.answer(states["joint"])
+
+        def score(one):
+            logits = model.match(model.fuse(shown, one["text"], key=one.get("key"))[0]["joint"])
+            return logits[:, 1] - logits[:, 0]
+
+        texts = rows["candidates"].swapaxes(0, 1)
+        # One answer at a time: memory of B rows, whatever the length of the list.
+        return jax.lax.map(score, {"text": texts} | ({} if key is None else {"key": keys.split(key, len(texts))})).T
+
+    def encode(self, bind: Binder, params: dict, rows: Rows, key: Key[Array, " B"] | None) -> dict[str, jax.Array]:
+        cut = {name: rows[name] for name in ("question_cut",) if name in rows}
+        return {"logits": self.answers(bind, params, rows, key), "scores": rows["answer_scores"], **cut}
+
+    def read(self, bind: Binder, params: dict, z: Any, aux: Any, key: Key[Array, " B"] | None) -> Terms:
+        return answers.answers(z["logits"], z["scores"], self._loss) | truncated(z, "question")
