@@ -33,8 +33,8 @@ def start(c: ConfigDict, path: str, fresh: tuple[str, ...] = (), dropped: tuple[
 
 def regions(c: ConfigDict, count: int = 36) -> None:
     """COCO's region features in place of pictures (Anderson et al. 2018, arXiv 1707.07998)."""
-    c.batch.pop("image", None)
-    c.batch |= {"regions": [[count, 2048], "float32"], "boxes": [[count, 4], "float32"]}
+    del c.batch["image"]
+    c.batch.update({"regions": [[count, 2048], "float32"], "boxes": [[count, 4], "float32"]})
     specs = [entry["source"] for entry in c.data.sources] + [spec["source"] for spec in c.eval.sets]
     specs += [spec["training"] for spec in c.eval.sets if "training" in spec]
     for spec in specs:

@@ -38,6 +38,8 @@ def read(folder: Path | None, family: Family, model: Spec, config: Mapping[str, 
     from mmjax.convert import tokenizer as tokenizers
 
     image = model["encoder"] if model["name"] == "classifier" else model.get("image")
+    if image is not None and image["name"] == "regions":  # a detector's features, which are no pictures
+        image = None
     transforms: list[Spec] = []
     pixels = None
     if image is not None and (model["name"] != "classifier" or modality(image) == "image"):

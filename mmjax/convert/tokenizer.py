@@ -58,7 +58,7 @@ def write(folder: Path, kind: str | None, tokenizer: str, words: Spec) -> None:
 
 
 BERT = "BertTokenizerFast"
-CLASSES = {"clip": "CLIPTokenizerFast", "bert": BERT, "visual_bert": BERT, "vilt": BERT}
+CLASSES = {"clip": "CLIPTokenizerFast", "bert": BERT, "visual_bert": BERT, "vilt": BERT, "lxmert": BERT}
 
 
 def _load(folder: Path) -> Any:

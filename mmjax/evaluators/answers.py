@@ -28,7 +28,7 @@ class Answers:
     Args:
       set: the name under which results are filed.
       source: records with question, answers and maybe one of GROUPS.
-      training: the training set, whose questions alone give the baselines "majority" and "question_only": metrics.answers.Blind.
+      training: the training set, whose questions alone give the baselines (metrics.answers.Blind).
       fields: what the model reads, e.g. ["regions", "boxes", "question"].
     """
 

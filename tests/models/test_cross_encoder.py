@@ -138,18 +138,14 @@ def test_every_leaf_has_a_gradient_but_attention_key_biases(image):
     assert dead == {path for path in gradient if path.endswith("key/bias")}
 
 
-def test_training_in_bfloat16_with_dropout_and_remat():
-    parts = {part: {**TINY[part], "dropout": 0.1} for part in ("image", "text", "cross")}
+def test_training_in_bfloat16():
+    model = models.build({**TINY, "cross": {**CROSS, "dropout": 0.1}}, dtype="bfloat16", remat="full")
+    params = fill(model)
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
     key = keys.rows(jax.random.key(0), B)
-    values = {}
-    for remat in ("none", "full"):
-        model = models.build({**TINY, **parts}, dtype="bfloat16", remat=remat)
-        params = fill(model)
-        assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
-        values[remat] = jax.jit(jax.value_and_grad(lambda p, model=model: loss(model, p, key)))(params)
-        assert values[remat][0].dtype == jnp.float32
-        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(values[remat]))
-    np.testing.assert_allclose(values["none"][0], values["full"][0], rtol=1e-2)  # bfloat16 keeps 8 bits
+    value, gradient = jax.jit(jax.value_and_grad(lambda p: loss(model, p, key)))(params)
+    assert value.dtype == jnp.float32
+    assert all(leaf.dtype == jnp.float32 and np.isfinite(leaf).all() for leaf in jax.tree.leaves((value, gradient)))
 
 
 def test_bad_input():

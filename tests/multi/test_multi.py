@@ -10,7 +10,7 @@ import pytest
 HERE = Path(__file__).parent
 
 
-@pytest.mark.parametrize("file", ["eight_devices.py", "ring.py", "topology.py"])
+@pytest.mark.parametrize("file", ["eight_devices.py", "cross_modal.py", "ring.py", "topology.py"])
 def test_on_eight_fake_devices(file):
     env = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(

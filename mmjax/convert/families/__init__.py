@@ -1,6 +1,6 @@
 """The families that are read and written, first match first. A new one is a file here and a line."""
 
-from mmjax.convert.families import bert, clip, efficientnet, resnet, siglip, vilt, visualbert, vit, whisper
+from mmjax.convert.families import bert, clip, efficientnet, lxmert, resnet, siglip, vilt, visualbert, vit, whisper
 
 FAMILIES = (
     clip.HF,
@@ -8,7 +8,8 @@ FAMILIES = (
     resnet.CLIP,
     siglip.HF,
     siglip.NPZ,
-    visualbert.HF,  # before BERT, and ViLT before ViT, whose marks they have too
+    lxmert.HF,  # before BERT, as VisualBERT, and ViLT before ViT, whose marks they have too
+    visualbert.HF,
     vilt.HF,
     vit.DINO,
     vit.VIT,

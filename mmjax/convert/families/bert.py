@@ -74,15 +74,18 @@ def table(model: Spec) -> Sequence[Row]:
 
 def rows(own: str) -> list[Row]:
     """An encoder with its embeddings and pooler."""
-    at, blocks = "encoder.layer.{layer}", f"{own}/stack/blocks"
+    blocks = layers("encoder.layer.{layer}", f"{own}/stack/blocks")
+    return [*embeddings("embeddings", own), *blocks, *linear("pooler.dense", f"{own}/pooler")]
+
+
+def layers(at: str, own: str) -> list[Row]:
+    """Post-norm blocks."""
     dense = {f"attention.self.{part}": f"attn/{part}" for part in ("query", "key", "value")}
     dense |= {"attention.output.dense": "attn/out", "intermediate.dense": "mlp/fc1", "output.dense": "mlp/fc2"}
     return [
-        *embeddings("embeddings", own),
-        *[row for theirs, ours in dense.items() for row in linear(f"{at}.{theirs}", f"{blocks}/{ours}")],
-        *norm(f"{at}.attention.output.LayerNorm", f"{blocks}/ln1"),
-        *norm(f"{at}.output.LayerNorm", f"{blocks}/ln2"),
-        *linear("pooler.dense", f"{own}/pooler"),
+        *[row for theirs, ours in dense.items() for row in linear(f"{at}.{theirs}", f"{own}/{ours}")],
+        *norm(f"{at}.attention.output.LayerNorm", f"{own}/ln1"),
+        *norm(f"{at}.output.LayerNorm", f"{own}/ln2"),
     ]
 
 
