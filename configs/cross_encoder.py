@@ -37,7 +37,9 @@ def get_config(arg: str = "") -> ConfigDict:
     c.optim.schedule = {"name": "linear", "warmup": c.steps // 10}
     if arg in ("captions", "small"):
         fusion.small(c, arg)
-        c.model.image.update({"size": fusion.SIZE, "patch": 32, "depth": 1, **fusion.SMALL, "class_token": False, "pool": "mean"})
+        c.model.image.update(
+            {"size": fusion.SIZE, "patch": 32, "depth": 1, **fusion.SMALL, "class_token": False, "pool": "mean"}
+        )
         c.model.text.update({"vocab": fusion.WORDS, "length": fusion.CAPTION, "depth": 1, **fusion.SMALL})
         c.model.cross.update({"depth": 1, **fusion.SMALL})
         c.model.heads = {"words": True, "answers": fusion.LISTED}

@@ -44,7 +44,15 @@ def get_config(arg: str = "") -> ConfigDict:
     if arg in ("captions", "small"):
         fusion.small(c, arg)
         c.model.text.update({"vocab": fusion.WORDS, "length": fusion.CAPTION, "depth": 2, **fusion.SMALL})
-        c.model.image = {"name": "vit", "size": fusion.SIZE, "patch": 32, "depth": 0, **fusion.SMALL, "class_token": False, "pool": "mean"}
+        c.model.image = {
+            "name": "vit",
+            "size": fusion.SIZE,
+            "patch": 32,
+            "depth": 0,
+            **fusion.SMALL,
+            "class_token": False,
+            "pool": "mean",
+        }
         c.model.cross.update({"depth": 1, **fusion.SMALL})
         c.model.heads = {"words": True, "answers": fusion.LISTED}
     if arg == "debug":
