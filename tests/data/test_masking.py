@@ -82,6 +82,15 @@ def test_what_masking_needs(tokenizer, tmp_path):
     with pytest.raises(UserError, match=r"no token '<mask>'"):
         MaskTokens(tokenizer, mask="<mask>")
     with pytest.raises(UserError, match="bytes has no token"):
-        MaskTokens("bytes")
+        MaskTokens("bytes", mask="[HIDDEN]")
     with pytest.raises(UserError, match=r"rate 1\.5"):
         MaskTokens(tokenizer, rate=1.5)
+
+
+def test_bytes_have_a_mask():
+    record = Tokenise("bytes", 7)({"text": "ab cd"}, np.random.default_rng(0))
+    part = MaskTokens("bytes", rate=0.4)(record, np.random.default_rng(1))
+    hidden = part["mlm_labels"] >= 0
+    assert hidden.tolist() in ([False, True, True, *[False] * 4], [*[False] * 3, True, True, True, False])  # a word whole
+    np.testing.assert_array_equal(np.where(hidden, part["mlm_labels"], part["text"]), record["text"])
+    assert set(part["text"][hidden]) <= {259, *range(3, 259)}

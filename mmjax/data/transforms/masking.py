@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Int
 
 from mmjax.core.errors import UserError
-from mmjax.data.transforms.text import load_tokenizer
+from mmjax.data.transforms.text import tokens_of
 
 Record = dict[str, Any]
 
@@ -30,8 +30,8 @@ class MaskTokens:
     """
 
     def __init__(self, tokenizer: str, rate: float = 0.15, whole_words: bool = True, mask: str = "[MASK]"):
-        tokens = None if tokenizer == "bytes" else load_tokenizer(tokenizer)
-        number = tokens.token_to_id(mask) if tokens else None
+        tokens = tokens_of(tokenizer)
+        number = tokens.token_to_id(mask)
         if number is None:
             raise UserError(f"mask_tokens: {tokenizer} has no token {mask!r}: name its own, or train one with it")
         if not 0 < rate < 1:

@@ -51,7 +51,7 @@ class Tokenise:
 
     Args:
       tokenizer: a tokenizer.json, a folder or a prepared data set that holds one, or "bytes": the UTF-8 bytes as 3 to
-        258 after [PAD]=0, [BOS]=1, [EOS]=2, a vocabulary of 259 that needs no file.
+        258 after [PAD]=0, [BOS]=1, [EOS]=2, a vocabulary of 259 that needs no file (260 with [MASK], for mask_tokens).
       length: T.
       lower: whether to lower the case first.
       bos, eos: the tokens that open and close a caption, by name; None for none.
@@ -84,7 +84,7 @@ class Tokenise:
         empty: bool = False,
         into: str | None = None,
     ):
-        tokens = _Bytes() if tokenizer == "bytes" else load_tokenizer(tokenizer)
+        tokens = tokens_of(tokenizer)
         self._tokens, self._length, self._lower, self._punctuation, self._pad = tokens, length, lower, punctuation, pad_id
         self._bos, self._eos = ([] if name is None else [_token(tokens, name, tokenizer)] for name in (bos, eos))
         self._field, self._fields, self._truncation = field, (field, pair) if pair else (field,), truncation
@@ -163,6 +163,11 @@ def _rows(transform: Tokenise, texts: tuple[str, ...]) -> dict[str, Int32[np.nda
     return transform.rows(texts)
 
 
+def tokens_of(tokenizer: str) -> Any:
+    """ "bytes", or as `load_tokenizer`."""
+    return _Bytes() if tokenizer == "bytes" else load_tokenizer(tokenizer)
+
+
 def load_tokenizer(tokenizer: str) -> Any:
     """The Hugging Face `tokenizers.Tokenizer` of a tokenizer.json, of a folder that holds one, or of a prepared set."""
     path = Path(tokenizer).expanduser()
@@ -187,15 +192,22 @@ def tokenizer_json(tokenizer: str) -> str | None:
 class _Bytes:
     """UTF-8 bytes behind the face of a `tokenizers.Tokenizer`."""
 
-    SPECIALS = ("[PAD]", "[BOS]", "[EOS]")
+    SPECIALS = {"[PAD]": 0, "[BOS]": 1, "[EOS]": 2, "[MASK]": 259}
+    FIRST, SIZE = 3, 260
 
     def encode(self, text: str, add_special_tokens: bool) -> SimpleNamespace:
         content = text.encode()
         words = list(itertools.accumulate(byte == ord(" ") for byte in content))  # a space belongs to what follows
-        return SimpleNamespace(ids=[byte + len(self.SPECIALS) for byte in content], word_ids=words)
+        return SimpleNamespace(ids=[byte + self.FIRST for byte in content], word_ids=words)
 
     def token_to_id(self, token: str) -> int | None:
-        return self.SPECIALS.index(token) if token in self.SPECIALS else None
+        return self.SPECIALS.get(token)
+
+    def get_vocab_size(self) -> int:
+        return self.SIZE
+
+    def get_added_tokens_decoder(self) -> dict[int, SimpleNamespace]:
+        return {number: SimpleNamespace(special=True) for number in self.SPECIALS.values()}
 
 
 def _token(tokens: Any, name: str, where: str) -> int:
