@@ -5,8 +5,8 @@
     mmjax train --config=configs/visualbert.py:small --workdir=runs/visualbert_small         # emoji_vqa, on patches
 
 Hardware: 4 V100 of 16 GiB, as the paper; one mesh axis is -1, so it takes what there is. Data: COCO under ./coco with region
-features, BERT's tokenizer as the prepared set "bert". Hyper-parameters are those of the authors' configs: batch 48 at 5e-5 for 10
-epochs, then 64 at 2e-5 for 10. Expected: 70.8 on VQA v2 test-dev (published; not run here). Where the authors' pretraining
+features, BERT's tokenizer as the prepared set "bert". Batch, rate and epochs are those of the authors' configs: 48 at 5e-5 for
+10 epochs, then 64 at 2e-5 for 10. Expected: 70.8 on VQA v2 test-dev (published; not run here). Where the authors' pretraining
 shows two captions of a picture, there is one here, which is foreign in half of the rows.
 
 "small": 2 CPU cores, minutes, on pictures in patches; the README's table has its results beside the other models'.

@@ -230,6 +230,7 @@ def _report(workdir: str, suite: Any, results: dict[str, Any]) -> None:
     import jax
     from etils import epath
 
+    from mmjax.report.answers import Asked
     from mmjax.report.page import write
     from mmjax.report.pictures import Gallery
     from mmjax.sharding import processes
@@ -237,7 +238,8 @@ def _report(workdir: str, suite: Any, results: dict[str, Any]) -> None:
 
     if jax.process_index() == 0:
         about = {"device": processes.table(), "seed": str(results["seed"]), **versions()}
-        write(workdir, [Gallery(**found) for found in suite.galleries()], epath.Path(workdir).absolute().name, about)
+        galleries = [Asked(**found) if "questions" in found else Gallery(**found) for found in suite.galleries()]
+        write(workdir, galleries, epath.Path(workdir).absolute().name, about)
     processes.agree(None)
 
 

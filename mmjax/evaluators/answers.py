@@ -14,6 +14,7 @@ from mmjax.data import answers as lists
 from mmjax.data.sources import SOURCES
 from mmjax.data.stream import epoch
 from mmjax.evaluators.embed import Embedder
+from mmjax.evaluators.retrieval import Field
 from mmjax.metrics import answers as metrics
 from mmjax.sharding.mesh import share
 from mmjax.tasks.task import Task
@@ -52,6 +53,7 @@ class Answers:
         self._epoch = epoch(source, common["transforms"], common["batch_size"], fields, **share(mesh))
         self._embed, self._keep = Embedder(model, {"logits": task.answers}, mesh), fields[-1:] if "question" in fields else ()
         self._source, self._training, self.set = source, training, set
+        self._pictures = "image" in fields
         self._asked: list[dict[str, Any]] = []
         self._guessed: dict[str, list[str]] = {}
         self.found: dict[str, Any] | None = None
@@ -74,8 +76,20 @@ class Answers:
         results |= {"questions": len(truth)}
         results |= {"unlisted": sum(not listed & {metrics.normalise(one) for one in people} for people in truth)}
         results |= {"truncated": int((z["question_cut"] > 0).sum())} if self._keep else {}
-        self.found = {"row": z["row"], "said": said}
+        right = np.array([metrics.score(answer, people) for answer, people in zip(said, truth, strict=True)])
+        self.found = {"row": z["row"], "said": said, "right": right, "results": results}
         return {self.set: results}
+
+    def gallery(self) -> dict[str, Any]:
+        """What the last call found, for the report: field names of report's Asked. Pictures are read when looked at."""
+        found = dict(self.found or {})
+        row = found.pop("row")
+        return found | {
+            "name": self.set,
+            "images": Field(self._epoch, row, "image") if self._pictures else None,
+            "questions": [record["question"] for record in self._asked],
+            "truth": [record["answers"] for record in self._asked],
+        }
 
     def _read(self, rows: Int[np.ndarray, " M"]) -> None:
         """What was asked, and what the baselines say to it."""
