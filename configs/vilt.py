@@ -6,9 +6,9 @@
 
 Hardware: 64 V100 for three days, as the paper; one mesh axis is -1, so it takes what there is. Data: COCO under ./coco, BERT's
 tokenizer as the prepared set "bert". Batch 4,096 at 1e-4 for 200,000 steps, then 256 at 1e-4 for 10 epochs, the head at ten
-times that, as the authors' config. Expected: 71.3 on VQA v2 test-dev (published, of four caption sets and pictures of 384 x 640;
-not run here). Here pictures are 384 x 384 and captions are COCO's; a text is foreign in half of the rows, where the authors put
-another picture.
+times that, as the authors' config. Expected: 71.3 on VQA v2 test-dev (published, of four caption sets, on pictures of up to 384
+x 640; not run here). Here pictures are 384 x 384 and captions are COCO's; a text is foreign in half of the rows, where the
+authors put another picture.
 
 "small": 2 CPU cores, minutes; the README's table has its results beside the other models'.
 """

@@ -51,7 +51,8 @@ def _card(asked: Asked, i: int) -> str:
     truth = "" if good else f' <span class="quiet">not</span> {escape(", ".join(sorted(set(asked.truth[i]))))}'
     return (
         f'<article class="card i2t">{picture}<div><p dir="auto">{escape(asked.questions[i])}</p>'
-        f'<p dir="auto"><span class="pill {"good" if good else "bad"}">{escape(asked.said[i])}</span>{truth}</p></div></article>'
+        f'<p dir="auto"><span class="pill {"good" if good else "bad"}">{escape(asked.said[i])}</span>{truth}</p></div>'
+        "</article>"
     )
 
 
@@ -64,6 +65,6 @@ def _table(results: Mapping[str, float]) -> str:
     head = "".join(f"<th>{text}</th>" for text in ("", "model", "question only", "most frequent answer"))
     return (
         f'<div class="scroll"><table class="numbers"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-        '<p class="quiet">Question only: the most frequent training answer to the same words, or to the longest beginning of the '
-        "question that training knows.</p>"
+        '<p class="quiet">Question only: the most frequent training answer to the same words, or to the longest beginning of '
+        "the question that training knows.</p>"
     )
