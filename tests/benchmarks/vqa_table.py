@@ -3,8 +3,8 @@
     launch/vqa_table.sh --seeds 0 1 2
 
 Each model learns masked words of what is in the grids (`:captions`, --captions steps; 0 leaves it out) and then answers
-questions (`:small`, --steps steps), the same batches of 128 in the same order for all. --blind trains the first model once more with
-its pictures hidden: the question-only baseline that was learned. A run whose results are there is not run again.
+questions (`:small`, --steps steps), the same batches of 128 in the same order for all. --blind trains the first model once more
+with its pictures hidden: the question-only baseline that was learned. A run whose results are there is not run again.
 """
 
 import argparse
@@ -45,10 +45,9 @@ def main() -> None:
         seconds = np.mean([found[seed]["train_seconds"] for seed in args.seeds])
         what = "its pictures hidden" if blind else MODELS[model]
         lines.append(f"| {model} | {what} | {' | '.join(costs(model))} | {seconds:.0f} | {' | '.join(cells)} |")
-    print(
-        "\n| model | what differs | parameters | GFLOP an example | MiB of a step | s | validation | unseen concepts | unseen style |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|")
+    costly = ("parameters", "GFLOP an example", "MiB of a step", "s")
+    head = ("model", "what differs", *costly, *(name.replace("_", " ") for name in SETS))
+    print(f"\n| {' | '.join(head)} |\n{'|---' * len(head)}|")
     print("\n".join(lines))
     results = found[args.seeds[0]]
     for name, what in (("question_only", "the most frequent answer to the same words"), ("majority", "one answer to all")):
