@@ -6,8 +6,10 @@ from setuptools import find_packages, setup
 
 # Clips: decoded by libraries that carry their own codecs.
 clips = {"audio": ["soundfile>=0.13", "soxr>=1.0"], "video": ["av>=18"]}
+regions = ["h5py>=3.11"]  # of region features in h5
 extras = {
     **clips,
+    "regions": regions,
     "gcs": ["gcsfs"],
     "s3": ["s3fs"],
     "cuda": ["jax[cuda12]"],
@@ -15,6 +17,7 @@ extras = {
     "test": [
         *clips["audio"],
         *clips["video"],
+        *regions,
         "pytest>=8",
         "pytest-xdist>=3.6",
         "hypothesis>=6",
@@ -23,7 +26,6 @@ extras = {
     ],
     "parity": ["torch==2.13.0", "transformers>=5", "safetensors", "tokenizers", "huggingface-hub", "regex", "tqdm"],
     "predict": ["usearch>=2.16"],
-    "regions": ["h5py>=3.11"],
     "wandb": ["wandb"],
 }
 # What one machine can have at once: an accelerator's jax is chosen by name.

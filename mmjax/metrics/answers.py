@@ -16,8 +16,8 @@ KINDS = ("yes/no", "number", "other")
 def score(answer: str, answers: Sequence[str]) -> float:
     """How right an answer is, from 0 to 1, beside those that people gave.
 
-    What it is worth by core.answers: min(n / 3, 1) averaged over 10 choose 9; of a single answer, whether it is equal. As in the
-    script, both sides are normalised only where people do not all say the same.
+    What it is worth by core.answers: min(n / 3, 1) averaged over 10 choose 9; of a single answer, whether it is equal. As in
+    the script, both sides are normalised only where people do not all say the same.
 
     Raises:
       UserError: there is no answer to compare with.

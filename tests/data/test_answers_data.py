@@ -21,8 +21,8 @@ def asked(*people):
 
 
 def test_a_list_of_answers_by_what_most_people_say():
-    source = asked(["Red"] * 3 + ["blue"], ["red"], ["two", "2", "3"], ["b"], ["a"], [])
-    assert answers.vocabulary(source) == ["red", "2", "a", "b"]
+    source = asked(["Red"] * 3 + ["blue"], ["red"], ["two", "2", "3"], ["c"], ["b"], [])
+    assert answers.vocabulary(source) == ["red", "2", "b", "c"]
     assert answers.vocabulary(source, least=2) == ["red"]
     with pytest.raises(UserError, match="of 4 different answers none is that of 3"):
         answers.vocabulary(source, least=3)
@@ -34,11 +34,11 @@ def test_a_list_is_kept_as_lines(tmp_path, monkeypatch):
     monkeypatch.setenv("MMJAX_DATA", str(tmp_path))
     (tmp_path / "set" / "1.0.0").mkdir(parents=True)
     (tmp_path / "set" / "1.0.0" / "dataset_info.json").write_text("{}")
-    with pytest.raises(UserError, match="'set' has no answers.txt"):
+    with pytest.raises(UserError, match=r"'set' has no answers\.txt"):
         answers.load("set")
     answers.save(tmp_path / "set" / "1.0.0" / "answers.txt", ["no"])
     assert answers.load("set") == answers.load(str(tmp_path / "set" / "1.0.0")) == ["no"]
-    with pytest.raises(UserError, match="there is no file .*b.txt"):
+    with pytest.raises(UserError, match=r"there is no file .*b\.txt"):
         answers.load(str(tmp_path / "b.txt"))
     with pytest.raises(UserError, match="'yes' twice"):
         answers.load(["yes", "no", "yes"])

@@ -27,6 +27,7 @@ from mmjax.core.errors import UserError
 from mmjax.data import builders, store, svg
 from mmjax.data.builders import draw, emoji4, fashion_mnist, flags_facts, iconify, openclipart, tuxpaint
 from mmjax.data.builders.fetch import Deb, Npm, archive, members
+from mmjax.data.look import captions_of
 from mmjax.data.sources.prepared import Tfds
 
 SQUARE = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 10 10"><rect width="10" height="10" fill="{}"/></svg>'
@@ -443,7 +444,7 @@ def test_of_its_real_packages(name):
         groups[split] = {row["group"] for row in rows}
         assert not ids & {row["id"] for row in rows}
         ids |= {row["id"] for row in rows}
-        assert all(row["text"] for row in rows)
+        assert all(captions_of(row) for row in rows)
         assert all(pixels(row).std() > 0 for row in rows[::20])
     for split in {"heldout_captions", "unseen_concepts", "unseen_both", "unseen_names", "heldout"} & set(groups):
         assert not groups[split] & groups["train"]

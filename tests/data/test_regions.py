@@ -151,7 +151,7 @@ def test_a_folder_of_npz(tmp_path):
         found[3]
     with pytest.raises(ValueError, match="allow_pickle"):
         found[4]
-    with pytest.raises(ValueError, match="outside of the picture .without its size they are shares"):
+    with pytest.raises(ValueError, match=r"outside of the picture .without its size they are shares"):
         found[5]
 
 
@@ -171,7 +171,7 @@ def test_h5_of_all_images_and_of_a_group_each(tmp_path):
         found = pickle.loads(pickle.dumps(Regions(str(tmp_path / f"{name}.h5"), count=3, **options)))
         np.testing.assert_array_equal(found[6]["regions"], [*(FEATURES + 1), [0] * 3])
         np.testing.assert_allclose(found[6]["boxes"][:2], SHARES)
-    with pytest.raises(UserError, match="name a json .image: row. as ids="):
+    with pytest.raises(UserError, match=r"name a json .image: row. as ids="):
         Regions(str(tmp_path / "all.h5"))
     (tmp_path / "bad.h5").write_bytes(b"no")
     with pytest.raises(UserError, match="is no h5 file"):

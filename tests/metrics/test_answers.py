@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from mmjax.core.errors import UserError
 from mmjax.core.answers import normalise
+from mmjax.core.errors import UserError
 from mmjax.metrics.answers import Blind, accuracy, choices, kind_of, score
 
 

@@ -10,18 +10,33 @@ from typing import Any
 
 from mmjax.core.errors import UserError, suggest
 from mmjax.data import store
-from mmjax.data.builders import emoji4, emoji_vqa, fashion_mnist, flags_facts, iconify, openclipart, openmoji, tuxpaint
+from mmjax.data.builders import (
+    emoji4,
+    emoji_entailment,
+    emoji_pairs,
+    emoji_vqa,
+    fashion_mnist,
+    flags_facts,
+    flags_vqa,
+    iconify,
+    openclipart,
+    openmoji,
+    tuxpaint,
+)
 from mmjax.data.builders.write import fresh
 
 BUILDERS = {
     "openmoji": openmoji,
     "emoji4": emoji4,
     "emoji_vqa": emoji_vqa,
+    "emoji_pairs": emoji_pairs,
+    "emoji_entailment": emoji_entailment,
     "tuxpaint": tuxpaint,
     "iconify": iconify,
     "openclipart": openclipart,
     "fashion_mnist": fashion_mnist,
     "flags_facts": flags_facts,
+    "flags_vqa": flags_vqa,
 }
 
 

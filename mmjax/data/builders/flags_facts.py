@@ -55,12 +55,7 @@ def build(folder: Path, vocabulary: int = 4096) -> None:
     """
     import tensorflow_datasets as tfds
 
-    rows = _rows()
-    held = set(np.random.default_rng(0).choice(len(rows), round(HELDOUT * len(rows)), replace=False).tolist())
-    splits = {
-        "train": [row for i, row in enumerate(rows) if i not in held],
-        "heldout": [row for i, row in enumerate(rows) if i in held],
-    }
+    made = splits()
     text = tfds.features.Text()
     features = {
         "image": tfds.features.Image(shape=(HEIGHT, WIDTH, 3), encoding_format="png"),
@@ -68,9 +63,19 @@ def build(folder: Path, vocabulary: int = 4096) -> None:
         "group": np.int64,
         **dict.fromkeys((*WORDS, "name", "code", "translations", "id"), text),
     }
-    write_tfds(folder, "flags_facts", VERSION, features, splits, __doc__, LICENCE)
-    tokens = write_tokenizer(folder, [row[key] for row in splits["train"] for key in WORDS], vocabulary)
+    write_tfds(folder, "flags_facts", VERSION, features, made, __doc__, LICENCE)
+    tokens = write_tokenizer(folder, [row[key] for row in made["train"] for key in WORDS], vocabulary)
     write_manifest(folder, "flags_facts", PACKAGES, LICENCE, classes=CLASSES, vocabulary=tokens)
+
+
+def splits() -> dict[str, list[dict[str, Any]]]:
+    """The records of each split."""
+    rows = _rows()
+    held = set(np.random.default_rng(0).choice(len(rows), round(HELDOUT * len(rows)), replace=False).tolist())
+    return {
+        "train": [row for i, row in enumerate(rows) if i not in held],
+        "heldout": [row for i, row in enumerate(rows) if i in held],
+    }
 
 
 def _rows() -> list[dict[str, Any]]:

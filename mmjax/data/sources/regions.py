@@ -76,7 +76,7 @@ class Regions:
 
     Args:
       path: a .tsv, .h5 or .hdf5 file, or a folder of npz, one an image; NAMES says what is read of the latter two. h5: a group
-        an image, or one array of all (with pos_boxes, first row and last + 1, where pictures differ in their number of regions).
+        an image, or one array of all (with pos_boxes, first row and last + 1, where pictures differ in number).
       count: S; a picture with more regions is a broken record.
       width: F, checked where it is given.
       ids: of an h5 with one array of all: a json file {image: row}; None takes the dataset "ids" in it. (The pickle that is
