@@ -27,6 +27,7 @@ class Found:
       entries: foreign name -> where it goes.
       dropped: foreign name -> why nothing reads it.
       preprocessing: of pictures and texts, see preprocess.Preprocessing.
+      answers: what the logits of a head of answers stand for, where the config says it.
     """
 
     family: Family
@@ -35,6 +36,7 @@ class Found:
     entries: dict[str, table.Entry]
     dropped: dict[str, str]
     preprocessing: preprocess.Preprocessing
+    answers: list[str] | None = None
 
 
 def recognise(path: str, like: str | None = None) -> Found:
@@ -66,7 +68,14 @@ def recognise(path: str, like: str | None = None) -> Found:
     leaves = table.read(entries, found, own, path)
     dropped = {name: next(why for rule, why in family.drop.items() if re.fullmatch(rule, name)) for name in left}
     pixels = preprocess.read(folder if place.is_dir() else None, family, model, config)
-    return Found(family, model, leaves, entries, dropped, pixels)
+    return Found(family, model, leaves, entries, dropped, pixels, _answers(model, settings))
+
+
+def _answers(model: Spec, settings: Mapping[str, Any]) -> list[str] | None:
+    names = settings.get("id2label")
+    if not names or not (model.get("heads") or {}).get("answers"):
+        return None
+    return [name for _, name in sorted((int(i), name) for i, name in names.items())]
 
 
 def abstract(model: Spec) -> dict[str, Any]:

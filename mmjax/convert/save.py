@@ -20,6 +20,7 @@ from mmjax.convert.family import Family, Spec, same
 from mmjax.core import tree
 from mmjax.core.errors import UserError
 
+REGIONS = 36  # that published models are shown of a picture
 FORMATS = ("mmjax", "hf", "open_clip", "npz")
 
 # A run that has not been trained: configs/base.py's settings. A test holds the two together.
@@ -88,6 +89,7 @@ def mmjax_folder(found: "recognise.Found", to: str, source: str) -> dict[str, An
         "preprocessing": {"transforms": found.preprocessing.transforms, "pixels": found.preprocessing.pixels},
         "converted": {"family": found.family.name, "format": found.family.format, "from": source, "dtypes": dtypes},
     }
+    meta |= {"answers": found.answers} if found.answers is not None else {}
     state = tree.unflatten({path: np.ascontiguousarray(leaf.read()).reshape(leaf.shape) for path, leaf in found.leaves.items()})
     with whole(to) as draft:
         saver = store.Store(str(draft))
@@ -99,23 +101,43 @@ def mmjax_folder(found: "recognise.Found", to: str, source: str) -> dict[str, An
 
 def run_config(model: Spec, found: preprocess.Preprocessing) -> dict[str, Any]:
     """The config of a run over a converted model: UNTRAINED with its model, task and preprocessing."""
-    dual = model["name"] == "dual_encoder"
-    task: Spec = {"name": "contrastive", "loss": {"name": "sigmoid" if model.get("logit_bias") else "softmax"}}
-    if not dual:
-        task = {"name": "classification"}
+    task, batch = _task(model)
     task |= {"pixels": found.pixels} if found.pixels is not None else {}
-    batch: dict[str, Any] = {}
-    for transform in found.transforms:
+    told = "question" if task["name"] == "answers" else "text"
+    transforms = [t | ({"field": told} if t["name"] == "tokenise" and told != "text" else {}) for t in found.transforms]
+    for transform in transforms:
         if transform["name"] == "resize":
             side = transform.get("crop") or transform["size"]
             batch["image"] = [[side, side, 3], "uint8"]
         if transform["name"] == "tokenise":
-            batch["text"] = [[transform["length"]], "int32"]
+            batch[told] = [[transform["length"]], "int32"]
         if transform["name"] == "whisper_log_mel":
             batch["audio"] = [[transform["mels"], round(100 * transform["seconds"])], "float32"]
-    batch["group" if dual else "label"] = [[], "int32"]
-    evaluation = {"every": 0, "params": "raw", "batch_size": 256, "transforms": found.transforms, "sets": []}
+    if "image" in batch and (model.get("heads") or {}).get("verdicts"):
+        batch["image_b"] = batch["image"]
+    evaluation = {"every": 0, "params": "raw", "batch_size": 256, "transforms": transforms, "sets": []}
     return UNTRAINED | {"model": model, "task": task, "batch": batch, "eval": evaluation}
+
+
+def _task(model: Spec) -> tuple[Spec, dict[str, Any]]:
+    """What a converted model is trained for, and what its rows hold beside pictures, texts and sounds."""
+    if model["name"] == "dual_encoder":
+        loss = "sigmoid" if model.get("logit_bias") else "softmax"
+        return {"name": "contrastive", "loss": {"name": loss}}, {"group": [[], "int32"]}
+    heads = model.get("heads")
+    if heads is None:
+        return {"name": "classification"}, {"label": [[], "int32"]}
+    batch: dict[str, Any] = {}
+    seen = model.get("visual") or model["image"]
+    if seen["name"] == "regions":
+        batch = {"regions": [[REGIONS, seen["features"]], "float32"], "boxes": [[REGIONS, 4], "float32"]}
+    if count := heads.get("answers") or heads.get("verdicts"):
+        # VisualBERT's code compares distributions; verdicts exclude each other.
+        loss = "softmax" if heads.get("verdicts") or model["name"] == "visualbert" else "sigmoid"
+        return {"name": "answers", "loss": loss}, batch | {"answer_scores": [[count], "float32"]}
+    weights = {"masked_tokens": 1.0} | ({"matching": 1.0} if heads.get("match") else {})
+    batch |= {"mlm_labels": [[model["text"]["length"]], "int32"], "group": [[], "int32"]}
+    return {"name": "pretraining", "weights": weights}, batch
 
 
 def load(checkpoint: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -172,6 +194,9 @@ def foreign_folder(checkpoint: str, to: str, format: str) -> tuple[Family, int]:
             config.pop("pooler", None)
             dtypes = {str(x.dtype) for x in tensors.values()}
             config |= {"dtype": dtypes.pop()} if len(dtypes) == 1 else {}
+            if meta.get("answers"):
+                config["id2label"] = {str(i): answer for i, answer in enumerate(meta["answers"])}
+                config["label2id"] = {answer: i for i, answer in enumerate(meta["answers"])}
             (draft / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         if format == "open_clip":
             full = {"model_cfg": config, "preprocess_cfg": preprocess.open_clip_of(travels["transforms"], travels["pixels"])}

@@ -51,13 +51,16 @@ class RegionEncoder(nnx.Module):
 
     Args:
       features: F, the width of region features.
-      width, depth, heads, mlp: of the blocks, which are post-norm; heads and mlp are not needed at depth 0.
+      width, depth, heads, mlp: of the blocks, which are post-norm; depth 0 needs neither heads nor mlp.
       act, dropout, attention: see layers.block.Block.
       norm_eps: of every LayerNorm.
       remat: "none", "dots" or "full".
 
     Attributes:
       width: of the output.
+
+    Raises:
+      UserError: blocks without heads or mlp.
     """
 
     def __init__(
@@ -65,7 +68,7 @@ class RegionEncoder(nnx.Module):
         features: int,
         width: int,
         depth: int = 0,
-        heads: int = 1,
+        heads: int = 0,
         mlp: int = 0,
         *,
         act: str = "gelu",
@@ -76,6 +79,8 @@ class RegionEncoder(nnx.Module):
         dtype: str = "float32",
         rngs: nnx.Rngs,
     ):
+        if depth and not (heads and mlp):
+            raise UserError(f"regions of depth {depth} need heads and mlp, which are {heads} and {mlp}: set both, or depth 0")
         self.width, self.features, self.dropout, self.dtype = width, features, dropout, dtype
         self.fc = nnx.Linear(features, width, dtype=jnp.dtype(dtype), rngs=rngs)
         self.ln = LayerNorm(width, eps=norm_eps, dtype=dtype)

@@ -175,6 +175,7 @@ def test_bad_input():
         ({"cross": {"name": "co_attention", "depth": 1}}, "model.cross: 'co_attention' needs 'width', 'heads', 'mlp'"),
         ({"joint": "bth"}, "model.joint: unknown 'bth'.*Did you mean 'both'"),
         ({"image": {"name": "regions", "width": 8}}, "model.image: 'regions' needs 'features'"),
+        ({"image": {**REGIONS, "mlp": 0}}, "model.image: regions of depth 1 need heads and mlp, which are 2 and 0"),
         ({"cross": {**CROSS, "heads": 3}}, "model.cross: width 8 is not divisible by heads 3"),
     ],
 )

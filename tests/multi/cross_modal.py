@@ -17,6 +17,7 @@ VIT = {"name": "vit", "size": SIZE, "patch": 4, **BLOCKS}
 TEXT = {"name": "bert", "vocab": 24, "length": T, "pooler": False, **BLOCKS}
 HEADS = {"words": True, "match": True, "answers": 4}
 SPEC = {"text": TEXT, "cross": {"name": "co_attention", **BLOCKS, "depth": 2}, "heads": HEADS}
+STREAM = {"text": {**TEXT, "dropout": 0.1}, "heads": HEADS}
 
 
 def rows():
@@ -56,8 +57,10 @@ def run(spec, shape, devices):
     [
         ({"name": "cross_encoder", "image": VIT, **SPEC}, {"data": 8}),
         ({"name": "lxmert", "image": REGIONS, **SPEC}, {"data": 2, "fsdp": 4}),
+        ({"name": "visualbert", "visual": {"name": "regions", "features": F}, **STREAM}, {"data": 4, "fsdp": 2}),
+        ({"name": "vilt", "image": {**VIT, "dropout": 0.1}, **STREAM, "text": {**TEXT, "depth": 0}}, {"data": 2, "fsdp": 4}),
     ],
-    ids=["cross_encoder", "lxmert"],
+    ids=["cross_encoder", "lxmert", "visualbert", "vilt"],
 )
 def test_one_device_equals_eight(monkeypatch, spec, shape):
     monkeypatch.setattr(rules, "SMALL", 1)  # toy leaves are split too
