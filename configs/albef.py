@@ -72,8 +72,6 @@ def get_config(arg: str = "") -> ConfigDict:
         "hard_negatives": True,
         "pixels": "openai",
     }
-    # The queue (slots, batch, dim) lies where a batch's rows do: what enters and leaves it goes nowhere.
-    c.sharding = [["queue/.*", [["data", "fsdp"], None]], [".*", "fsdp"]]
     c.init = [{"from": "weights/bert-base-uncased", "map": BERT}, {"from": "weights/deit-base-patch16-224", "map": DEIT}]
     c.optim.lr, c.optim.weight_decay, c.optim.clip = 1e-4, 0.02, None
     c.optim.schedule = {"name": "cosine", "warmup": 1000, "end": 0.1}

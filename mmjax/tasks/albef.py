@@ -55,6 +55,9 @@ class ALBEF(Task):
       UserError: an unknown term, none at all, a number that is out of its range, or a queue that the batch does not divide.
     """
 
+    # The queue (slots, B, D) lies where a batch's rows do: what enters it travels nowhere.
+    places = (("queue/group", [["data", "fsdp"]]), ("queue/.*", [["data", "fsdp"], None]))
+
     def __init__(
         self,
         batch_size: int,

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from mmjax.core.module import Model
+from mmjax.core.tree import Rules
 
 Rows = Mapping[str, jax.Array]
 Terms = dict[str, tuple[jax.Array, jax.Array]]
@@ -53,6 +54,8 @@ class Task:
     """What a task is when it says nothing: rows pass through, no term, no loss."""
 
     weights: Mapping[str, float] = {}
+    # Where its extra lies that mirrors no parameter: rules as of the config's `sharding`, which stand before its last.
+    places: Rules = ()
 
     @property
     def relates(self) -> bool:

@@ -80,8 +80,9 @@ class Plan:
         params = storage.place(self.rules, state["params"], self.mesh, beside=state["extra"])
         result = {f"params/{path}": placed for path, placed in params.items()}
         for part in ("stats", "ema", "opt", "extra", "guard", "step"):
+            rules = [*self.rules[:-1], *(self.task.places if part == "extra" else ()), self.rules[-1]]
             # "step" is a leaf, whose path is empty inside its part.
-            for path, placed in storage.follow(self.rules, params, state["params"], state[part], self.mesh).items():
+            for path, placed in storage.follow(rules, params, state["params"], state[part], self.mesh).items():
                 result[f"{part}/{path}".rstrip("/")] = placed
         return result
 
