@@ -11,12 +11,12 @@ from mmjax.sharding import mesh as meshes
 from mmjax.sharding import place, rules
 
 B, T, S, F, SIZE = 16, 5, 3, 6, 8
-BLOCKS = {"width": 16, "depth": 1, "heads": 2, "mlp": 24, "dropout": 0.1}
+BLOCKS = {"width": 16, "depth": 1, "heads": 2, "mlp": 24}
 REGIONS = {"name": "regions", "features": F, **BLOCKS}
 VIT = {"name": "vit", "size": SIZE, "patch": 4, **BLOCKS}
 TEXT = {"name": "bert", "vocab": 24, "length": T, "pooler": False, **BLOCKS}
 HEADS = {"words": True, "match": True, "answers": 4}
-SPEC = {"text": TEXT, "cross": {"name": "co_attention", **BLOCKS, "depth": 2}, "heads": HEADS}
+SPEC = {"text": TEXT, "cross": {"name": "co_attention", **BLOCKS, "depth": 2, "dropout": 0.1}, "heads": HEADS}
 STREAM = {"text": {**TEXT, "dropout": 0.1}, "heads": HEADS}
 
 
