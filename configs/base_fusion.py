@@ -116,7 +116,7 @@ def small(c: ConfigDict, arg: str) -> ConfigDict:
             **{name: [[CAPTION], "int32"] for name in ("text", "mlm_labels")},
             "text_cut": [[], "int32"],
         }
-        c.eval.sets = []
+        c.eval.transforms, c.eval.sets = [{"name": "decode"}, told], []
     else:
         c.task = {"name": "answers", "loss": "softmax"}
         c.data.transforms = [*shift, tokenise, answers]
