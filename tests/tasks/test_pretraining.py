@@ -131,7 +131,7 @@ def test_what_is_no_term_and_what_is_no_share_is_said():
 
 def test_a_term_without_its_field_is_said():
     rows = {name: x for name, x in batch().items() if name != "mlm_labels"}
-    with pytest.raises(UserError, match="masked_tokens needs 'mlm_labels' in config.batch"):
+    with pytest.raises(UserError, match=r"masked_tokens needs 'mlm_labels' in config\.batch"):
         Pretraining(ALL).encode(Binder(MODEL, {}), {}, rows, None)
 
 
