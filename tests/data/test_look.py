@@ -77,6 +77,8 @@ def test_what_is_wrong_with_a_caption(text, expected):
 def test_captions_of_a_record():
     assert captions_of({"texts": ["a", b"\xe4\xb8\xad"], "text": "left out"}) == ["a", "中"]
     assert captions_of({"text": "b"}) == ["b"]
+    assert captions_of({"question": "q?", "answers": ["a", "b"]}) == ["q? a"]
+    assert captions_of({"question": "q?"}) == ["q?"]
     assert captions_of({"label": 3}) == []
     with pytest.raises(TypeError, match="no string"):
         captions_of({"text": 3.5})

@@ -8,10 +8,14 @@ squares, parted by ","; group, the grid's number; id. Two sentences of two templ
 Under a card may be anything, or nothing. A sentence is entailed if it is true whatever lies there, contradicted if it is false
 whatever lies there, and neutral if that decides. (SNLI-VE, Xie et al. 2019, arXiv:1901.06706, has people's judgments of
 photographs; these follow from the squares.) All three are as frequent in a template as its grids allow, and no word in a
-sentence makes one likelier (balance.Balance); "there" and "none" have two of them only with cards and two without.
+sentence makes one likelier (balance.Balance). The cards themselves tell something: without one nothing is neutral.
 
 Splits as emoji_vqa's: train and validation of the same things and styles; unseen_concepts, each sentence about a thing that
 train lacks; unseen_style. tokenizer.json numbers the word pieces of train's sentences in both languages, as emoji_vqa's does.
+
+Measured: train 5,308, 5,347 and 5,345 of the three labels, 3,123 different sentences, 674 tokens. The most frequent training
+label of the same words is right in 0.335 of validation, 0.397 of unseen_concepts, 0.328 of unseen_style. Prepared in 38 s of
+processor time; 117 MB on disk.
 """
 
 import itertools

@@ -21,6 +21,16 @@ Splits:
 answers.txt lists the answers of train, the most frequent first, answers_zh.txt the same in Chinese. tokenizer.json numbers
 the words (word pieces) of the lower-cased training questions in both languages, after [PAD]=0, [UNK]=1, [BOS]=2, [EOS]=3,
 [MASK]=4.
+
+Measured: 110 answers (yes, no, 0 to 4, 9 places, 7 kinds, 7 colours, 80 things), none of another split outside of train's; 789
+tokens; 8,417 different questions in train. Accuracy without pictures, by metrics.answers.Blind of train:
+
+                   majority  question-only, of which  counting  existence  position  comparison  attribute
+  validation          0.294          0.354               0.201      0.504     0.249       0.498      0.320
+  unseen_concepts     0.308          0.371               0.208      0.499     0.310       0.502      0.319
+  unseen_style        0.294          0.359               0.204      0.503     0.264       0.504      0.321
+
+The download is emoji4's 14 MB; prepared in 46 s of processor time; 307 MB on disk.
 """
 
 import collections
@@ -212,7 +222,7 @@ def _has(field: str, values: Sequence[str]) -> Callable[[Scene], Iterator[Choice
 
 
 # Beside yes and no there are 5 numbers, 9 places, 7 kinds, 7 colours and the names of things: with these shares the most
-# frequent answer of each template is right in 0.37 of all.
+# frequent answer of each template is right in 0.36 of all.
 TEMPLATES = {
     "count": Template("counting", 0.7, _count, "How many {:s} are there?", "图中{:zh}出现了几次？"),
     "count_kind": Template("counting", 0.3, _count_kind, "How many {:s} are there?", "图中属于{:zh}的有几个？"),

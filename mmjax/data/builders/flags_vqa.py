@@ -11,6 +11,10 @@ one; type, see below; text_zh, the state's Chinese name; group, the state's as i
 Splits are flags_facts': heldout holds all questions about 20% of the states. State and capital, which
 no other flag tells of, are left out there. answers.txt lists train's answers, the most frequent first;
 tokenizer.json numbers the word pieces of train's lower-cased questions, as emoji_vqa's does.
+
+Measured: 1,240 and 234 questions, 337 answers, 717 tokens. On heldout, by metrics.answers.Blind of train: majority 0.338,
+question-only 0.380 (continent 0.179, region 0.051, language 0.513, border 0.513). No answer of heldout is missing from train's.
+The download is flags_facts' 7 MB; prepared in 2 s of processor time; 4 MB on disk.
 """
 
 from collections.abc import Iterator, Sequence
