@@ -177,21 +177,21 @@ class ALBEF(Task):
                 teacher = bind(bind.extra["teacher"])
                 taught = {
                     "teacher": self._words(teacher, z["ids"], z["seen"], None),
-                    "alpha": self._share(bind, "masked_tokens"),
+                    "alpha": self._share(bind.extra, "masked_tokens"),
                 }
             terms |= masked_tokens(logits, z["labels"], **taught)
         return terms
 
-    def _share(self, bind: Binder, term: str) -> Float[Array, ""]:
+    def _share(self, extra: Mapping[str, Any], term: str) -> Float[Array, ""]:
         """Alpha of this step."""
-        grown = jnp.minimum(bind.extra["step"] * (1 / self._ramp), 1) if self._ramp else 1.0
+        grown = jnp.minimum(extra["step"] * (1 / self._ramp), 1) if self._ramp else 1.0
         return jnp.asarray(self._alpha[term] * grown)
 
     def _contrast(self, bind: Binder, model: Any, z: Any) -> Terms:
         if self._momentum is None:
             return contrastive.softmax(z["image"], z["text"], model.scale(), model.bias(), z["group"])
         student = {name: z[name] for name in ("image", "text")}
-        queue, alpha = bind.extra.get("queue"), self._share(bind, "contrastive")
+        queue, alpha = bind.extra.get("queue"), self._share(bind.extra, "contrastive")
         terms = distilled(student, z["taught"], model.scale(), z["group"], alpha, queue, bind.extra["step"])
         return terms | {"alpha": (alpha, jnp.float32(1))}
 

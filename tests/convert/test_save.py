@@ -142,6 +142,20 @@ def test_init_of_one_tower_in_place(folder):
     assert np.array_equal(filled["params"]["text_projection"]["kernel"], arrays["params"]["text_projection"]["kernel"])
 
 
+def test_init_takes_layers_of_a_stack(folder):
+    small = {**SPEC, "image": {**SPEC["image"], "depth": 1}}
+    model, arrays = fresh(small)
+    taken = "image_encoder/stack/(blocks/.*)"
+    rules = [[taken, r"image_encoder/stack/\1", [1, 2]], ["(.*)", r"\1"]]
+    filled = Init({"from": str(folder), "map": rules}, model.abstract)(arrays)
+    scale = filled["params"]["image_encoder"]["stack"]["blocks"]["ln1"]["scale"]
+    assert scale.shape[0] == 1
+    assert scale[0, 0] == 8 / 64  # the second layer's
+    rules[0][2] = [0, 2]
+    with pytest.raises(UserError, match=r"of another shape: params/image_encoder/stack/blocks/.* \(1, .* \(2, "):
+        Init({"from": str(folder), "map": rules}, model.abstract)
+
+
 def test_init_from_a_checkpoint_reads_what_it_holds(folder, tmp_path):
     save.mmjax_folder(recognise(str(folder)), f"{tmp_path}/out", "x")
     model, arrays = fresh(SPEC)
@@ -158,6 +172,7 @@ def test_init_from_a_checkpoint_reads_what_it_holds(folder, tmp_path):
         ([["(.*)", r"\1"], ["nothing", None]], r"the rule \['nothing', None\] covers nothing"),
         ([["(", "x"]], "not a regular expression"),
         ([[None, None]], "is not"),
+        ([["(.*)", r"\1", [1]]], "is not .*first, end"),
     ],
 )
 def test_init_rules_that_do_not_fit(rules, message, folder):
