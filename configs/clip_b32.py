@@ -32,7 +32,7 @@ def clip(arg: str, *, patch: int, vision: tuple[int, int, int], text: tuple[int,
     c.data.transforms = [{"name": "decode"}, {"name": "random_resized_crop", "size": size, "scale": [0.9, 1.0]}, tokenise]
     c.data.workers = 16
     c.batch = {"image": [[size, size, 3], "uint8"], "text": [[LENGTH], "int32"], "group": [[], "int32"]}
-    common = {"act": "quick_gelu", "norm_eps": 1e-5, "init": "clip"}
+    common = {"act": "quick_gelu", "norm_eps": 1e-5, "init": "clip", "attention": "fused"}
     c.model = {
         "name": "dual_encoder",
         "dim": dim,

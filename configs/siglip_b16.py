@@ -32,7 +32,7 @@ def siglip(arg: str, *, patch: int, length: int, tower: dict[str, int]) -> Confi
     c.data.transforms = [{"name": "decode"}, {"name": "resize", "size": size}, tokenise]
     c.data.workers = 16
     c.batch = {"image": [[size, size, 3], "uint8"], "text": [[length], "int32"], "group": [[], "int32"]}
-    common = {**tower, "act": "gelu_tanh", "norm_eps": 1e-6}
+    common = {**tower, "act": "gelu_tanh", "norm_eps": 1e-6, "attention": "fused"}
     c.model = {
         "name": "dual_encoder",
         "dim": tower["width"],

@@ -80,7 +80,7 @@ class MultiHeadAttention(nnx.Module):
             linear(y).reshape(*y.shape[:2], self.heads, -1) for linear, y in ((self.query, x), (self.key, kv), (self.value, kv))
         )
         if self.implementation == "fused":
-            y = jax.nn.dot_product_attention(q, k, v, mask=mask, implementation=_backend(q.dtype))
+            y = fused(q, k, v, mask)
             # It averages the values of a query that may look at none.
             y = y if mask is None else jnp.where(mask.any(-1).swapaxes(1, 2)[..., None], y, 0)
         else:
@@ -99,7 +99,35 @@ class MultiHeadAttention(nnx.Module):
         return jnp.einsum("bnts,bsnh->btnh", dropout(probabilities, self.dropout, key), v)
 
 
-def _backend(dtype: jnp.dtype) -> str | None:
-    # Left to itself jax takes the formula, which writes all T x S probabilities, on a GPU too. cuDNN knows half precision only.
-    half = dtype in (jnp.bfloat16, jnp.float16)
-    return "cudnn" if half and jax.default_backend() == "gpu" else None
+def fused(
+    q: Float[Array, "B T N H"],
+    k: Float[Array, "B S N H"],
+    v: Float[Array, "B S N H"],
+    mask: Bool[Array, "#B #N #T #S"] | None = None,
+) -> Float[Array, "B T N H"]:
+    """Attention that keeps no probabilities: cuDNN's on a GPU in half precision, elsewhere what jax has."""
+    if jax.default_backend() == "gpu" and q.dtype in (jnp.bfloat16, jnp.float16):
+        return padded(q, k, v, mask, "cudnn")
+    return jax.nn.dot_product_attention(q, k, v, mask=mask)
+
+
+def padded(q, k, v, mask, implementation: str | None, multiple: int = 8):
+    """The same over T and S filled up to a `multiple`: in training cuDNN's kernel takes no odd length. What is filled in is
+    not looked at."""
+    t, s = q.shape[1], k.shape[1]
+    more, lengths = (-t % multiple, -s % multiple), {}
+    if mask is not None:
+        # cuDNN adds it to the logits and wants it for all of them. A query that is filled in looks at every key, lest its
+        # softmax be one of nothing.
+        mask = jnp.broadcast_to(mask, (*mask.shape[:2], t, s))
+        mask = jnp.pad(mask, ((0, 0), (0, 0), (0, more[0]), (0, 0)), constant_values=True)
+        mask = jnp.pad(mask, ((0, 0), (0, 0), (0, 0), (0, more[1])))
+    elif any(more):
+        lengths = {"query_seq_lengths": t, "key_value_seq_lengths": s}
+        lengths = {name: jnp.full(len(q), length, jnp.int32) for name, length in lengths.items()}
+
+    def fill(x, count):
+        return jnp.pad(x, ((0, 0), (0, count), (0, 0), (0, 0)))
+
+    q, k, v = fill(q, more[0]), fill(k, more[1]), fill(v, more[1])
+    return jax.nn.dot_product_attention(q, k, v, mask=mask, implementation=implementation, **lengths)[:, :t]

@@ -7,6 +7,7 @@ import pytest
 
 from mmjax.core import keys, module, tap
 from mmjax.core.errors import UserError
+from mmjax.layers import attention as attentions
 from mmjax.layers.attention import MultiHeadAttention
 from mmjax.layers.init import xavier
 
@@ -90,6 +91,44 @@ def test_plain_and_fused_have_the_same_gradient():
         return jax.jit(jax.grad(lambda x: jnp.sin(attention(x, mask=mask)).sum()))(draw(T))
 
     np.testing.assert_allclose(gradient("plain"), gradient("fused"), atol=2e-6)
+
+
+MASKS = {
+    "none": None,
+    "causal": np.tril(np.ones((T, T), bool))[None, None],
+    "keys": np.arange(T)[None, None, None] < np.array([2, T])[:, None, None, None],
+}
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_filled_up_lengths_change_nothing(name):
+    q, k, v = (draw(T, i).reshape(B, T, N, -1) for i in range(3))
+    mask = None if MASKS[name] is None else jnp.asarray(MASKS[name])
+
+    def value(q, k, v, multiple):
+        return jnp.sin(attentions.padded(q, k, v, mask, None, multiple)).sum()
+
+    for multiple in (4, 8):
+        for ours, plain in zip(*(jax.grad(value, (0, 1, 2))(q, k, v, m) for m in (multiple, 1)), strict=True):
+            np.testing.assert_allclose(ours, plain, atol=1e-6)  # float32
+
+
+@pytest.mark.skipif(jax.default_backend() != "gpu", reason="cuDNN's kernel needs a GPU")
+@pytest.mark.parametrize("name", MASKS)
+def test_the_kernel_on_a_gpu_is_the_formula_in_half_precision(name):
+    q, k, v = (jax.random.normal(jax.random.key(i), (B, T, N, 16), jnp.bfloat16) for i in range(3))
+    mask = None if MASKS[name] is None else jnp.asarray(MASKS[name])
+
+    def gradient(attend):
+        def value(q, k, v):
+            return jnp.sin(attend(q, k, v).astype(jnp.float32)).sum()
+
+        return jax.jit(jax.grad(value, (0, 1, 2)))(q, k, v)
+
+    kernel = gradient(lambda *x: attentions.fused(*x, mask))
+    plain = gradient(lambda *x: jax.nn.dot_product_attention(*x, mask=mask))
+    for ours, theirs in zip(kernel, plain, strict=True):
+        np.testing.assert_allclose(ours.astype(np.float32), theirs.astype(np.float32), atol=0.05)  # bfloat16 has 8 bits
 
 
 def test_taps_probabilities_that_sum_to_one():

@@ -13,8 +13,8 @@ def get_config(arg: str = ""):
     c = clip("debug")
     c.steps, c.save_every, c.log_every = int(arg or 60), 5, 5
     c.compute_dtype, c.remat = "float32", "none"
-    c.model.image.update({"stem": "conv", "dropout": 0.1, "patch_dropout": 0.5})
-    c.model.text.dropout = 0.1
+    c.model.image.update({"stem": "conv", "dropout": 0.1, "attention": "plain", "patch_dropout": 0.5})
+    c.model.text.update({"dropout": 0.1, "attention": "plain"})
     c.optim.ema = 0.9
     c.data.workers = 2
     c.data.sources = [
