@@ -98,8 +98,8 @@ def small(c: ConfigDict, arg: str) -> ConfigDict:
     shift = [{"name": "decode"}, {"name": "random_shift", "pixels": 3, "scale": [1.0, 1.0], "size": SIZE}]
     tokenise = {"name": "tokenise", "tokenizer": "emoji_vqa", "length": QUESTION, "field": "question"}
     answers = {"name": "answers", "answers": "emoji_vqa"}
-    train = {"name": "tfds", "dataset": "emoji_vqa", "split": "train", "cache": True}
-    c.data.sources, c.data.workers = [{"source": train}], 0
+    asked = {"name": "tfds", "dataset": "emoji_vqa", "split": "train"}
+    c.data.sources, c.data.workers = [{"source": {**asked, "cache": True}}], 0
     c.compute_dtype, c.remat, c.freeze = "float32", "none", []
     c.batch_size, c.steps, c.log_every, c.save_every = 128, 2000, 50, 500
     c.optim.update({"name": "muon", "args": {}, "lr": 3e-3, "weight_decay": 0.05, "clip": 1.0})
@@ -122,7 +122,7 @@ def small(c: ConfigDict, arg: str) -> ConfigDict:
         c.data.transforms = [*shift, tokenise, answers]
         c.batch = _asked(SIZE, QUESTION, LISTED)
         c.eval.sets = [
-            {"name": "answers", "set": split, "source": {**train, "split": split, "cache": False}, "training": train}
+            {"name": "answers", "set": split, "source": {**asked, "split": split}, "training": asked}
             for split in ("validation", "unseen_concepts", "unseen_style")
         ]
     return c

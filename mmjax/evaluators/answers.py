@@ -93,8 +93,7 @@ class Answers:
 
     def _read(self, rows: Int[np.ndarray, " M"]) -> None:
         """What was asked, and what the baselines say to it."""
-        known, asked = (list(lists.words(registry.build(SOURCES, spec))) for spec in (self._training, self._source))
-        blind = metrics.Blind([record["question"] for record in known], [record["answers"] for record in known])
+        blind, asked = self._blind(), list(lists.words(registry.build(SOURCES, self._source)))
         self._asked = [asked[row] for row in rows]
         self._guessed = {
             "majority": [blind.majority] * len(rows),
