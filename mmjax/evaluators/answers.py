@@ -1,5 +1,6 @@
 """Questions about pictures: how right a model's answers are, beside what can be answered without the picture."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -93,9 +94,28 @@ class Answers:
 
     def _read(self, rows: Int[np.ndarray, " M"]) -> None:
         """What was asked, and what the baselines say to it."""
-        blind, asked = self._blind(), list(lists.words(registry.build(SOURCES, self._source)))
+        blind, asked = _blind(self._training), _questions(self._source)
         self._asked = [asked[row] for row in rows]
         self._guessed = {
             "majority": [blind.majority] * len(rows),
             "question_only": [blind.answer(record["question"]) for record in self._asked],
         }
+
+
+# What the sets of a run share: their training set is most often one, and reading it takes as long as a set.
+_BLIND: dict[str, metrics.Blind] = {}
+
+
+def _blind(training: dict) -> metrics.Blind:
+    key = json.dumps(training, default=repr)
+    if key not in _BLIND:
+        known = _questions(training)
+        _BLIND[key] = metrics.Blind([record["question"] for record in known], [record["answers"] for record in known])
+    return _BLIND[key]
+
+
+def _questions(source: dict) -> list[dict[str, Any]]:
+    """A source's records without their pictures."""
+    kept = ("question", "answers", *GROUPS)
+    records = lists.words(registry.build(SOURCES, source))
+    return [{name: record[name] for name in kept if name in record} for record in records]
