@@ -153,7 +153,8 @@ def _curves(run: workdir.Run) -> str:
     curves, batch = run.curves, run.config.get("batch_size")
     terms = [name for name in curves if name.startswith("loss/")]
     # Only the softmax over the batch starts at the entropy of a uniform guess among it.
-    softmax = run.config.get("task", {}).get("loss", {}).get("name", "softmax") == "softmax"
+    loss = run.config.get("task", {}).get("loss", {})  # of other tasks a name
+    softmax = isinstance(loss, Mapping) and loss.get("name", "softmax") == "softmax"
     guessing = softmax and _is_number(batch) and batch > 1 and (not terms or "loss/contrastive" in terms)
     recalls = [name for name in curves if name.endswith("/R@1")]
 
