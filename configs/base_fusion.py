@@ -12,7 +12,7 @@ ARGS = ("", "vqa", "captions", "small", "debug")
 VOCAB, BASE = 30522, {"width": 768, "heads": 12, "mlp": 3072, "dropout": 0.1}
 ANSWERS = 3129
 # emoji_vqa: its picture, its words and its answers.
-SIZE, WORDS, LISTED, QUESTION, CAPTION = 96, 789, 110, 16, 28
+SIZE, WORDS, LISTED, QUESTION, CAPTION = 96, 789, 110, 24, 28
 SMALL = {"width": 128, "heads": 4, "mlp": 256, "dropout": 0.0}
 # A toy's blocks, picture, words and answers.
 TOY = {"width": 32, "heads": 4, "mlp": 64}

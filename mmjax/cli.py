@@ -250,9 +250,10 @@ def _print_results(workdir: str, results: dict[str, Any]) -> None:
         return
     for name, scores in results.items():
         if isinstance(scores, dict):
-            print(f"\n{name} ({scores.get('candidates', '')} candidates)")
+            count = next((key for key in ("candidates", "questions") if key in scores), None)
+            print(f"\n{name}" + (f" ({scores[count]} {count})" if count else ""))
             for key, value in scores.items():
-                if key != "candidates":
+                if key != count:
                     print(f"  {key:24} {value:.4f}" if isinstance(value, float) else f"  {key:24} {value}")
     print(f"\ntrained for {results['train_seconds']:.0f} s; results: {workdir}/results.json; report: {workdir}/report.html")
 
