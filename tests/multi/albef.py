@@ -44,6 +44,7 @@ def state(plan):
     made["extra"]["queue"]["group"] = put(made["extra"]["queue"]["group"], groups)
     made["extra"]["step"], made["step"] = put(made["extra"]["step"], 2), put(made["step"], 2)
     made["guard"] = jax.tree.map(lambda x: put(x, -1), made["guard"])
+    made["opt"] = jax.tree.map(lambda x: put(x, 0), made["opt"])  # a second moment is never negative
     return made
 
 
@@ -74,6 +75,7 @@ def test_one_device_equals_eight(one, monkeypatch, shape, chunk):
         a, b = tree.flatten(here), tree.flatten(there)
         assert a.keys() == b.keys()
         for path in a:
+            assert np.isfinite(a[path]).all(), path
             # Measures are kept in float32.
             close = 1e-9 if here is one[0] else 1e-6
             assert np.abs(a[path] - b[path]).max(initial=0) <= close * max(np.abs(a[path]).max(initial=0), 1e-3), path
