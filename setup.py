@@ -23,6 +23,7 @@ extras = {
         "hypothesis>=6",
         "beartype>=0.18",
         "ruff>=0.5",
+        "sentencepiece>=0.2.1",  # trains what the reader of its files is held against
     ],
     "parity": ["torch==2.13.0", "transformers>=5", "safetensors", "tokenizers", "huggingface-hub", "regex", "tqdm"],
     "predict": ["usearch>=2.16"],

@@ -40,7 +40,7 @@ def add_parsers(verb: argparse.ArgumentParser, common: argparse.ArgumentParser) 
 
     verb = what.add_parser("classify", parents=[common, shared], help=classify.__doc__)
     verb.add_argument("--images", required=True, help="a file, a folder or a glob")
-    verb.add_argument("--labels", help="a file of lines, or names with commas; of a classifier its classes in order")
+    verb.add_argument("--labels", help="a file of lines, or names with commas; a classifier's own by default")
     verb.add_argument("--template", action="append", help="a sentence with {} for the label; may be given several times")
     verb.add_argument("--out", default="classified.png", help="the contact sheet")
     verb.set_defaults(run=classify)
@@ -123,7 +123,7 @@ def classify(args: argparse.Namespace) -> None:
     _tell(broken)
     if encoder.meta["config"]["model"]["name"] == "classifier":
         scores = by.by_head(encoder, pictures)
-        labels = labels or [f"class {i}" for i in range(scores.shape[1])]
+        labels = labels or encoder.meta.get("labels") or [f"class {i}" for i in range(scores.shape[1])]
         if len(labels) != scores.shape[1]:
             raise UserError(f"--labels has {len(labels)} names and the classifier {scores.shape[1]} classes")
     elif not labels:

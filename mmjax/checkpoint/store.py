@@ -7,11 +7,13 @@ one usable.
 """
 
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
@@ -62,6 +64,48 @@ class Store:
         self._manager.close()
 
 
+class _Leaf:
+    """An array that is read when its turn to be written comes: shape, dtype and read() of what it is made from."""
+
+    def __init__(self, source: Any):
+        self.shape, self.dtype, self.read = tuple(source.shape), np.dtype(source.dtype), source.read
+        self.ndim, self.size = len(self.shape), math.prod(self.shape)
+        self.nbytes = self.size * self.dtype.itemsize
+
+
+class _OneByOne(ocp.type_handlers.NumpyHandler):
+    """Orbax's writing of numpy arrays, of which it would copy all at once, one after the other."""
+
+    def __init__(self) -> None:
+        super().__init__(deepcopy_host_arrays=False)
+
+    async def serialize(self, values: Any, infos: Any, args: Any = None) -> list[Any]:
+        for value, info, arg in zip(values, infos, args, strict=True):
+            array = np.ascontiguousarray(value.read()).reshape(value.shape)
+            for written in await super().serialize([array], [info], [arg]):
+                written.result()
+        return []
+
+
+def write(workdir: str, leaves: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
+    """Writes a workdir's checkpoint of step 0 leaf by leaf: one at a time is in memory.
+
+    Args:
+      leaves: by path, each with shape, dtype and read(), which gives the array.
+      meta: the json item.
+    """
+    kinds = ocp.type_handlers.create_type_handler_registry((_Leaf, _OneByOne()), (jax.Array, ocp.type_handlers.ArrayHandler()))
+    state = ocp.PyTreeCheckpointHandler(type_handler_registry=kinds)
+    manager = ocp.CheckpointManager(
+        epath.Path(workdir).absolute() / "checkpoints",
+        options=ocp.CheckpointManagerOptions(create=True, enable_async_checkpointing=False),
+        item_handlers={"state": state, "meta": ocp.JsonCheckpointHandler()},
+    )
+    nested = tree.unflatten({path: _Leaf(leaf) for path, leaf in leaves.items()})
+    manager.save(0, args=ocp.args.Composite(state=ocp.args.PyTreeSave(nested), meta=ocp.args.JsonSave(dict(meta))))
+    manager.close()
+
+
 def find(checkpoint: str) -> epath.Path:
     """The folder of one checkpoint: a workdir's newest, or `checkpoints/<step>` itself; as process 0 sees it, on all of them.
 
@@ -100,10 +144,10 @@ def stored(folder: epath.Path) -> dict[str, Any]:
     return {path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for path, leaf in found.items()}
 
 
-def restore_leaf(folder: epath.Path, path: str, leaf: jax.ShapeDtypeStruct) -> jax.Array:
-    """One leaf of a checkpoint, on this host's CPU."""
+def restore_leaf(folder: epath.Path, path: str, leaf: jax.ShapeDtypeStruct, paths: Iterable[str]) -> jax.Array:
+    """One leaf of a checkpoint, whose paths are those of `stored`, on this host's CPU."""
     place = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
-    target = dict.fromkeys(stored(folder), ocp.PLACEHOLDER)
+    target: dict[str, Any] = dict.fromkeys(paths, ocp.PLACEHOLDER)
     return _restore(folder / "state", target | {path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)})[path]
 
 

@@ -80,12 +80,11 @@ def onnx(tower: Tower, folder: Path, name: str) -> None:
     to_onnx(lambda rows: tower.call(weights, rows), inputs=[rows], return_mode="file", output_path=str(folder / f"{name}.onnx"))
 
 
-def tower(method: Callable, model: Any, params: Mapping[str, Any], stats: Mapping[str, Any], field: str, row: Any) -> Tower:
+def tower(method: Callable, params: Mapping[str, Any], stats: Mapping[str, Any], field: str, row: Any) -> Tower:
     """One tower, with no weight that it does not read.
 
     Args:
-      method: a task's (bind, params, rows) -> vectors.
-      model: core.module.Model.
+      method: (params, stats, rows) -> vectors.
       params, stats: nested dicts of arrays.
       field: of the rows.
       row: [shape, dtype], as config.batch has it.
@@ -97,8 +96,7 @@ def tower(method: Callable, model: Any, params: Mapping[str, Any], stats: Mappin
         # What this tower does not read is put back as zeros, which the compiler drops.
         rest = {path: jnp.zeros(x.shape, x.dtype) for path, x in flat.items() if path not in weights}
         nested = {"params": {}, "stats": {}} | tree.unflatten({**weights, **rest})
-        bound = model.bind(nested["params"], nested["stats"])
-        return method(lambda _: bound, nested["params"], {field: rows}).astype(jnp.float32)
+        return method(nested["params"], nested["stats"], {field: rows}).astype(jnp.float32)
 
     one = jax.ShapeDtypeStruct((1, *shape.shape), shape.dtype)
     jaxpr = jax.make_jaxpr(call)({path: jax.ShapeDtypeStruct(x.shape, x.dtype) for path, x in flat.items()}, one)

@@ -11,13 +11,12 @@ that nothing fills, and those of the source that nothing takes, are an error unl
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from mmjax.checkpoint import store
 from mmjax.convert import save
 from mmjax.convert.recognise import recognise
 from mmjax.convert.table import Tensor
@@ -107,24 +106,7 @@ def _source(spec: Any, where: str) -> dict[str, Tensor]:
         raise UserError(f"{where} has no key {unknown[0]!r}; it has: {', '.join(KEYS)}")
     if not save.is_checkpoint(spec["from"]):
         return recognise(spec["from"], spec.get("like")).leaves
-    return _checkpoint(spec["from"])
-
-
-def _checkpoint(path: str) -> dict[str, Tensor]:
-    """Leaves of a checkpoint, each restored by itself when it is read."""
-    folder = store.find(path)
-    wanted = "ema" if store.meta(folder)["config"]["eval"]["params"] == "ema" else "params"
-    found = {}
-    for name, leaf in store.stored(folder).items():
-        part, _, rest = name.partition("/")
-        if part in (wanted, "stats"):
-            own = f"params/{rest}" if part == wanted else name
-            found[own] = Tensor(tuple(leaf.shape), np.dtype(leaf.dtype), _one(folder, name, leaf))
-    return found
-
-
-def _one(folder: Any, name: str, leaf: jax.ShapeDtypeStruct) -> Callable[[], np.ndarray]:
-    return lambda: np.asarray(store.restore_leaf(folder, name, leaf))
+    return save.load(spec["from"])[1]
 
 
 def _match(

@@ -10,6 +10,7 @@ import math
 import mmap
 import pickle
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +35,9 @@ STORAGES = {
 }
 MAGIC = 0x1950A86A20F9469CFC6C  # the first object of the older format
 PROTOCOL = 1001
+# What reading a file that is cut off or forged ends in.
+BROKEN = (pickle.UnpicklingError, zipfile.BadZipFile, zlib.error, EOFError, LookupError, AttributeError, TypeError, ValueError)
+BROKEN += (OSError,)
 
 
 class Storage(NamedTuple):
@@ -61,7 +65,7 @@ def read(path: Path) -> dict[str, Tensor]:
     """
     try:
         return _zip(path) if zipfile.is_zipfile(path) else _stream(path)
-    except (pickle.UnpicklingError, EOFError, KeyError, IndexError, AttributeError, TypeError, ValueError, OSError) as error:
+    except BROKEN as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path}: no pickle of tensors, or cut off ({type(error).__name__}: {error})") from None
@@ -113,7 +117,10 @@ def _zip(path: Path) -> dict[str, Tensor]:
     found = _Reader(io.BytesIO(archive.read(heads[0])), path).load()
 
     def storage(of: Storage) -> np.ndarray:
-        return np.frombuffer(archive.read(f"{root}data/{of.key}"), of.dtype)
+        try:
+            return np.frombuffer(archive.read(f"{root}data/{of.key}"), of.dtype)
+        except BROKEN as error:
+            raise UserError(f"{path}: its {of.key} cannot be read: {error}") from None
 
     sizes = {name: info.file_size for name, info in ((info.filename, info) for info in archive.infolist())}
     return _tensors(found, path, storage, lambda of: sizes.get(f"{root}data/{of.key}", 0) // of.dtype.itemsize)

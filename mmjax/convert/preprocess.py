@@ -59,39 +59,64 @@ def read(folder: Path | None, family: Family, model: Spec, config: Mapping[str, 
 def _pictures(
     folder: Path | None, family: Family, image: Spec, config: Mapping[str, Any]
 ) -> tuple[Spec, dict[str, list[float]]]:
+    if image["name"] == "naflex":
+        return _patches(folder, family, image)
     size = None if family.any_size else image["size"]
     resize = {"name": "resize", **({"size": size} if size else {}), **family.resize}
     pixels = {"mean": list(family.mean), "std": list(family.std)}
-    file = None if folder is None else folder / "preprocessor_config.json"
     if "preprocess_cfg" in config:
         return _open_clip(config["preprocess_cfg"], resize, pixels)
-    if file is None or not file.is_file():
-        return resize, pixels
+    file, found = _said(folder)
+    return (resize, pixels) if found is None else _hugging_face(found, file, size, resize, pixels)
+
+
+def _said(folder: Path | None) -> tuple[Path, dict[str, Any] | None]:
+    """preprocessor_config.json and what it says, None where there is none."""
+    file = (folder or Path()) / "preprocessor_config.json"
+    if folder is None or not file.is_file():
+        return file, None
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        return file, json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{file}: no json: {error}") from None
-    return _hugging_face(found, file, size, resize, pixels)
 
 
-def _hugging_face(found: Mapping[str, Any], file: Path, size: int | None, resize: Spec, pixels: dict) -> tuple[Spec, dict]:
+def _patches(folder: Path | None, family: Family, image: Spec) -> tuple[Spec, dict[str, list[float]]]:
+    """NaFlex: pictures of any aspect, cut into patches."""
+    file, found = _said(folder)
+    found = found or {}
+    filter, pixels = _colours(found, file, {"mean": list(family.mean), "std": list(family.std)}, "bilinear")
+    if (patch := found.get("patch_size", image["patch"])) != image["patch"]:
+        raise UserError(f"{file}: patch_size {patch}, and config.json's model has patch_size {image['patch']}: mend one")
+    return {
+        "name": "patches",
+        "patch": patch,
+        "count": found.get("max_num_patches", image["grid"] ** 2),
+        "filter": filter,
+    }, pixels
+
+
+def _colours(found: Mapping[str, Any], file: Path, pixels: dict, filter: str) -> tuple[str, dict[str, list[float]]]:
+    """The resizing filter, mean and standard deviation, `filter` and `pixels` where a preprocessor's config says nothing."""
     for key in ("do_resize", "do_rescale", "do_normalize"):
         if not found.get(key, True):
             raise UserError(f"{file}: {key} is false, which no encoder here was trained with")
     if abs(found.get("rescale_factor", 1 / 255) - 1 / 255) > 1e-9:
         raise UserError(f"{file}: rescale_factor {found['rescale_factor']} is not 1/255")
-    filter = found.get("resample", NUMBERS[resize.get("filter", "bicubic")])
+    filter = found.get("resample", NUMBERS[filter])
     if filter not in FILTERS:
         raise UserError(f"{file}: resample {filter} is neither bilinear (2) nor bicubic (3)")
-    pixels = {
-        "mean": list(found.get("image_mean", pixels["mean"])),
-        "std": list(found.get("image_std", pixels["std"])),
-    }
+    mean, std = (list(found.get(f"image_{key}", pixels[key])) for key in ("mean", "std"))
+    return FILTERS[filter], {"mean": mean, "std": std}
+
+
+def _hugging_face(found: Mapping[str, Any], file: Path, size: int | None, resize: Spec, pixels: dict) -> tuple[Spec, dict]:
+    filter, pixels = _colours(found, file, pixels, resize.get("filter", "bicubic"))
     result = _geometry(found, file, size)
     seen = result.get("crop", result["size"])
     if size is not None and seen != size:
         raise UserError(f"{file}: pictures of {seen} pixels a side, and config.json's model takes image_size {size}: mend one")
-    return result | ({} if FILTERS[filter] == "bicubic" else {"filter": FILTERS[filter]}), pixels
+    return result | ({} if filter == "bicubic" else {"filter": filter}), pixels
 
 
 def _geometry(found: Mapping[str, Any], file: Path, size: int | None) -> Spec:
@@ -143,7 +168,7 @@ def write(
     """Writes preprocessor_config.json and tokenizer.json (hf), or adds preprocess_cfg to `config` and writes tokenizer.json."""
     from mmjax.convert import tokenizer as tokenizers
 
-    resize = next((t for t in transforms if t["name"] == "resize"), None)
+    resize = next((t for t in transforms if t["name"] in ("resize", "patches")), None)
     if resize is not None and format == "hf":
         (folder / "preprocessor_config.json").write_text(json.dumps(_hugging_face_of(resize, pixels, config), indent=2) + "\n")
     words = next((t for t in transforms if t["name"] == "tokenise"), None)
@@ -161,6 +186,7 @@ def open_clip_of(transforms: list[Spec], pixels: Mapping[str, Any]) -> dict[str,
 PROCESSORS = {
     "clip": "CLIPImageProcessor",
     "siglip": "SiglipImageProcessor",
+    "siglip2": "Siglip2ImageProcessor",
     "vit": "ViTImageProcessor",
     "dinov2": "BitImageProcessor",
     "vilt": "ViltImageProcessor",
@@ -168,9 +194,11 @@ PROCESSORS = {
 
 
 def _hugging_face_of(resize: Spec, pixels: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
-    mode, size = resize.get("mode", "squash"), resize["size"]
+    mode, size = resize.get("mode", "squash"), resize.get("size")
     found = {"image_processor_type": PROCESSORS.get(config.get("model_type"), "CLIPImageProcessor")}
-    if mode == "shortest":
+    if resize["name"] == "patches":
+        found |= {"patch_size": resize["patch"], "max_num_patches": resize["count"]}
+    elif mode == "shortest":
         crop = resize.get("crop") or size
         found |= {"size": {"shortest_edge": size}, "crop_size": {"height": crop, "width": crop}, "do_center_crop": True}
     elif mode == "squash":

@@ -4,6 +4,7 @@ import json
 import math
 import mmap
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -130,25 +131,34 @@ def npz(path: Path) -> dict[str, Tensor]:
     """
     try:
         archive = zipfile.ZipFile(path)
-        return _unstacked({name.removesuffix(".npy"): _npy(archive, name) for name in archive.namelist()})
+        return _unstacked({name.removesuffix(".npy"): _npy(path, archive, name) for name in archive.namelist()})
     except (zipfile.BadZipFile, ValueError, EOFError) as error:
         raise UserError(f"{path}: no npz archive of plain arrays: {error}") from None
 
 
-def write_safetensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """One file; its bytes depend on names and values alone."""
+def write_safetensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """One file, tensor by tensor in the order given; its bytes depend on names and values alone."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     at = 0
     for name in sorted(tensors):
-        array = tensors[name]
-        header[name] = {"dtype": NAMES[array.dtype], "shape": list(array.shape), "data_offsets": [at, at + array.nbytes]}
-        at += array.nbytes
+        end = at + math.prod(tensors[name].shape) * tensors[name].dtype.itemsize
+        header[name] = {"dtype": NAMES[tensors[name].dtype], "shape": list(tensors[name].shape), "data_offsets": [at, end]}
+        at = end
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        for name in sorted(tensors):
-            file.write(np.ascontiguousarray(tensors[name]).tobytes())
+        for name, tensor in tensors.items():
+            file.seek(8 + len(text) + header[name]["data_offsets"][0])
+            file.write(np.ascontiguousarray(tensor.read()).tobytes())
+
+
+def write_npz(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """One archive, tensor by tensor."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, tensor in tensors.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, tensor.read(), allow_pickle=False)
 
 
 def _described(value: Mapping[str, Any]) -> tuple[np.dtype, tuple[int, ...], int, int]:
@@ -178,7 +188,7 @@ def _unstacked(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return result
 
 
-def _npy(archive: zipfile.ZipFile, name: str) -> Tensor:
+def _npy(path: Path, archive: zipfile.ZipFile, name: str) -> Tensor:
     with archive.open(name) as file:
         version = np.lib.format.read_magic(file)
         reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
@@ -187,9 +197,14 @@ def _npy(archive: zipfile.ZipFile, name: str) -> Tensor:
         shape, _, dtype = reader[version](file)
     if dtype.hasobject:
         raise ValueError(f"{name} holds Python objects")
+    # numpy has no name for bfloat16, and stores it as two bytes of no type.
+    kind = np.dtype(ml_dtypes.bfloat16) if dtype.kind == "V" and dtype.itemsize == 2 else dtype
 
     def load() -> np.ndarray:
-        with archive.open(name) as file:
-            return np.lib.format.read_array(file, allow_pickle=False)
+        try:
+            with archive.open(name) as file:
+                return np.lib.format.read_array(file, allow_pickle=False).view(kind)
+        except (zipfile.BadZipFile, zlib.error, ValueError, EOFError) as error:
+            raise UserError(f"{path}: {name} cannot be read: {error}") from None
 
-    return Tensor(shape, dtype, load)
+    return Tensor(shape, kind, load)

@@ -27,7 +27,7 @@ class Found:
       entries: foreign name -> where it goes.
       dropped: foreign name -> why nothing reads it.
       preprocessing: of pictures and texts, see preprocess.Preprocessing.
-      answers: what the logits of a head of answers stand for, where the config says it.
+      labels: names of a head's classes or answers in order, or None where the source has none.
     """
 
     family: Family
@@ -36,7 +36,7 @@ class Found:
     entries: dict[str, table.Entry]
     dropped: dict[str, str]
     preprocessing: preprocess.Preprocessing
-    answers: list[str] | None = None
+    labels: list[str] | None = None
 
 
 def recognise(path: str, like: str | None = None) -> Found:
@@ -61,26 +61,41 @@ def recognise(path: str, like: str | None = None) -> Found:
     family, prefix = _family(path, config, found)
     found = {name.removeprefix(prefix): tensor for name, tensor in found.items()}
     settings = family.settle(found, _settings(path, family, config, found, like))
-    model = family.model(settings)
-    own = abstract(model)
+    model, own = _model(path, family, settings)
     entries = table.expand(family.table(model), own)
     left = table.rest(entries, found, tuple(family.drop), path)
     leaves = table.read(entries, found, own, path)
     dropped = {name: next(why for rule, why in family.drop.items() if re.fullmatch(rule, name)) for name in left}
     pixels = preprocess.read(folder if place.is_dir() else None, family, model, config)
-    return Found(family, model, leaves, entries, dropped, pixels, _answers(model, settings))
+    return Found(family, model, leaves, entries, dropped, pixels, _labels(path, config, model))
 
 
-def _answers(model: Spec, settings: Mapping[str, Any]) -> list[str] | None:
-    names = settings.get("id2label")
-    if not names or not (model.get("heads") or {}).get("answers"):
-        return None
-    return [name for _, name in sorted((int(i), name) for i, name in names.items())]
+def _model(path: str, family: Family, settings: Mapping[str, Any]) -> tuple[Spec, dict[str, Any]]:
+    """The model's spec and the shapes of its leaves."""
+    try:
+        model = family.model(settings)
+        return model, abstract(model)
+    except UserError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        why = str(error).partition("\n")[0]
+        raise UserError(f"{path}: its config is no {family.name}'s ({type(error).__name__}: {why})") from error
 
 
 def abstract(model: Spec) -> dict[str, Any]:
     """Shapes of a model's leaves by path, params/... and stats/..."""
     return tree.flatten(models.build(model).abstract)
+
+
+def _labels(path: str, config: Mapping[str, Any], model: Spec) -> list[str] | None:
+    """Names of config.json's id2label; LABEL_0, LABEL_1, ..., which stand there where nobody gave names, are none."""
+    found, count = config.get("id2label"), model.get("classes") or (model.get("heads") or {}).get("answers")
+    if not found or count is None:
+        return None
+    names = [found.get(str(i)) for i in range(count)]
+    if not all(isinstance(name, str) for name in names):
+        raise UserError(f"{path}: config.json's id2label does not name the classes 0 to {count - 1}, each once")
+    return None if all(name == f"LABEL_{i}" for i, name in enumerate(names)) else names
 
 
 def _config(folder: Path) -> dict[str, Any]:
@@ -120,6 +135,8 @@ def _family(path: str, config: Mapping[str, Any], found: Mapping[str, Tensor]) -
 def _settings(
     path: str, family: Family, config: Mapping[str, Any], found: Mapping[str, Tensor], like: str | None
 ) -> Mapping[str, Any]:
+    if like is not None and ("model_cfg" in config or "model_type" in config):
+        raise UserError(f"--like={like}: {path} has a config, which says what it is: leave --like out")
     if family.format == "open_clip" and "model_cfg" in config:
         return config["model_cfg"]
     if "model_type" in config:

@@ -1,6 +1,7 @@
 """Writes what was read: an mmjax checkpoint, or another project's files; whole in a moment, or not at all."""
 
 import contextlib
+import functools
 import json
 import shutil
 import tempfile
@@ -8,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 import mmjax
@@ -17,8 +17,9 @@ from mmjax.checkpoint import store
 from mmjax.convert import preprocess, readers, recognise, table
 from mmjax.convert.families import FAMILIES
 from mmjax.convert.family import Family, Spec, same
-from mmjax.core import tree
+from mmjax.convert.table import Tensor
 from mmjax.core.errors import UserError
+from mmjax.models.naflex import PLACE
 
 REGIONS = 36  # that published models are shown of a picture
 FORMATS = ("mmjax", "hf", "open_clip", "npz")
@@ -89,12 +90,9 @@ def mmjax_folder(found: "recognise.Found", to: str, source: str) -> dict[str, An
         "preprocessing": {"transforms": found.preprocessing.transforms, "pixels": found.preprocessing.pixels},
         "converted": {"family": found.family.name, "format": found.family.format, "from": source, "dtypes": dtypes},
     }
-    meta |= {"answers": found.answers} if found.answers is not None else {}
-    state = tree.unflatten({path: np.ascontiguousarray(leaf.read()).reshape(leaf.shape) for path, leaf in found.leaves.items()})
+    meta["answers" if config["task"]["name"] == "answers" else "labels"] = found.labels
     with whole(to) as draft:
-        saver = store.Store(str(draft))
-        saver.save(0, {"params": {}, "stats": {}} | state, meta)
-        saver.close()
+        store.write(str(draft), found.leaves, meta)
         store.write_config(str(draft), config)
     return meta
 
@@ -109,6 +107,8 @@ def run_config(model: Spec, found: preprocess.Preprocessing) -> dict[str, Any]:
         if transform["name"] == "resize":
             side = transform.get("crop") or transform["size"]
             batch["image"] = [[side, side, 3], "uint8"]
+        if transform["name"] == "patches":
+            batch["image"] = [[transform["count"], transform["patch"] ** 2 * 3 + PLACE], "uint8"]
         if transform["name"] == "tokenise":
             batch[told] = [[transform["length"]], "int32"]
         if transform["name"] == "whisper_log_mel":
@@ -140,17 +140,23 @@ def _task(model: Spec) -> tuple[Spec, dict[str, Any]]:
     return {"name": "pretraining", "weights": weights}, batch
 
 
-def load(checkpoint: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """(meta, leaves by path) of a checkpoint, on this host in the dtypes stored; the averaged ones where eval says so."""
+def load(checkpoint: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """(meta, leaves by path) of a checkpoint in the dtypes stored, each read when it is asked for; the averaged ones where
+    eval says so."""
     folder = store.find(checkpoint)
-    meta = store.meta(folder)
+    meta, stored = store.meta(folder), store.stored(folder)
     wanted = "ema" if meta["config"]["eval"]["params"] == "ema" else "params"
-    stored = {path: leaf for path, leaf in store.stored(folder).items() if path.split("/")[0] in (wanted, "stats")}
-    like = {wanted: {}, "stats": {}} | tree.unflatten(stored)
-    one = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
-    state = store.restore(folder, like, jax.tree.map(lambda _: one, like), parts=(wanted, "stats"))
-    flat = tree.flatten({"params": state[wanted], "stats": state["stats"]})
-    return meta, {path: np.asarray(leaf) for path, leaf in flat.items()}
+    found = {}
+    for name, leaf in stored.items():
+        part, _, rest = name.partition("/")
+        if part in (wanted, "stats"):
+            read = functools.partial(_restored, folder, name, leaf, tuple(stored))
+            found[f"params/{rest}" if part == wanted else name] = Tensor(tuple(leaf.shape), np.dtype(leaf.dtype), read)
+    return meta, found
+
+
+def _restored(*args: Any) -> np.ndarray:
+    return np.asarray(store.restore_leaf(*args))
 
 
 def family_of(model: Spec, format: str) -> tuple[Family, dict[str, Any]]:
@@ -184,7 +190,7 @@ def foreign_folder(checkpoint: str, to: str, format: str) -> tuple[Family, int]:
     travels = meta["preprocessing"]
     with whole(to) as draft:
         if format == "npz":
-            np.savez(draft / "model.npz", **tensors)
+            readers.write_npz(draft / "model.npz", tensors)
         else:
             name = "model.safetensors" if format == "hf" else "open_clip_model.safetensors"
             readers.write_safetensors(draft / name, tensors)
@@ -192,11 +198,10 @@ def foreign_folder(checkpoint: str, to: str, format: str) -> tuple[Family, int]:
             if pooling := config.pop("pooling", None):
                 _sentences(draft, pooling)
             config.pop("pooler", None)
+            if labels := meta.get("labels") or meta.get("answers"):
+                config |= {"id2label": dict(enumerate(labels)), "label2id": {name: i for i, name in enumerate(labels)}}
             dtypes = {str(x.dtype) for x in tensors.values()}
             config |= {"dtype": dtypes.pop()} if len(dtypes) == 1 else {}
-            if meta.get("answers"):
-                config["id2label"] = {str(i): answer for i, answer in enumerate(meta["answers"])}
-                config["label2id"] = {answer: i for i, answer in enumerate(meta["answers"])}
             (draft / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         if format == "open_clip":
             full = {"model_cfg": config, "preprocess_cfg": preprocess.open_clip_of(travels["transforms"], travels["pixels"])}

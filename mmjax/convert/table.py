@@ -10,6 +10,7 @@ exactly one row and every foreign name exactly one leaf; a foreign tensor beyond
 """
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -31,6 +32,12 @@ class Tensor:
     shape: tuple[int, ...]
     dtype: np.dtype
     read: Callable[[], np.ndarray]
+
+
+def tensor(array: Any) -> Tensor:
+    """A Tensor of what is in memory."""
+    array = np.asarray(array)
+    return Tensor(array.shape, array.dtype, lambda: array)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +113,11 @@ TRANSFORMS: dict[str, tuple[Callable[[np.ndarray, int], list[np.ndarray]], Calla
     "conv_1d": _axes(2, 1, 0),  # OIK -> KIO
     "row": _lead(1),
     "rows": _lead(2),
+    # A square table: (rows, columns, D) -> (rows x columns, D).
+    "grid": (
+        lambda x, heads: [x.reshape(-1, x.shape[-1])],
+        lambda parts, heads: parts[0].reshape(math.isqrt(len(parts[0])), -1, parts[0].shape[-1]),
+    ),
     "qkv": _piled(3),
     # Query and value of three biases, of which the key's is zeros.
     "q0v": (
@@ -192,17 +204,33 @@ def read(entries: Mapping[str, Entry], found: Mapping[str, Tensor], own: Mapping
     return result
 
 
-def write(entries: Mapping[str, Entry], leaves: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Foreign tensors of our leaves (arrays by path), each contiguous."""
+def write(entries: Mapping[str, Entry], leaves: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Foreign tensors of our leaves, each contiguous and read when it is asked for; those of one leaf stand together."""
+    last: dict[str, np.ndarray] = {}  # the leaves of the tensor that was read last, of which the next is mostly another layer
 
-    def one(entry: Entry) -> np.ndarray:
-        parts = [
-            np.asarray(leaves[path]) if entry.layer is None else np.asarray(leaves[path])[entry.layer] for path in entry.own
-        ]
-        return np.ascontiguousarray(TRANSFORMS[entry.row.how][1](parts, entry.row.heads))
+    def read(path: str) -> np.ndarray:
+        if path not in last:
+            last[path] = leaves[path].read()
+        return last[path]
 
-    # ascontiguousarray makes a vector of a scalar.
-    return {name: one(entry).reshape(()) if _scalar(entry, leaves) else one(entry) for name, entry in entries.items()}
+    def load(entry: Entry) -> np.ndarray:
+        for path in [path for path in last if path not in entry.own]:
+            del last[path]
+        parts = [read(path) if entry.layer is None else read(path)[entry.layer] for path in entry.own]
+        return np.ascontiguousarray(_back(entry, parts))
+
+    def one(entry: Entry) -> Tensor:
+        # No array is made to know a shape.
+        hollow = [np.broadcast_to(np.int8(0), leaves[path].shape[entry.layer is not None :]) for path in entry.own]
+        shape = _back(entry, hollow).shape
+        # ascontiguousarray makes a vector of a scalar.
+        return Tensor(shape, leaves[entry.own[0]].dtype, lambda: load(entry).reshape(shape))
+
+    return {name: one(entry) for name, entry in entries.items()}
+
+
+def _back(entry: Entry, parts: list[np.ndarray]) -> np.ndarray:
+    return TRANSFORMS[entry.row.how][1](parts, entry.row.heads)
 
 
 def rest(entries: Mapping[str, Entry], found: Mapping[str, Tensor], drop: Sequence[str], where: str) -> list[str]:
@@ -215,10 +243,6 @@ def rest(entries: Mapping[str, Entry], found: Mapping[str, Tensor], drop: Sequen
     if unknown := [name for name in left if not any(re.fullmatch(rule, name) for rule in drop)]:
         raise UserError(f"{where}: {_some(unknown)} of no known meaning.{suggest(unknown[0], entries)}")
     return left
-
-
-def _scalar(entry: Entry, leaves: Mapping[str, Any]) -> bool:
-    return entry.row.how == "same" and np.ndim(leaves[entry.own[0]]) == (entry.layer is not None)
 
 
 def _leaf(parts: Sequence[tuple[Tensor, Entry, int]], shape: tuple[int, ...]) -> Tensor:

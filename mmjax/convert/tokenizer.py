@@ -1,9 +1,11 @@
 """Tokenizers in and out: tokenizer.json, or the vocabulary files from before it, with the policy that goes with them."""
 
 import json
+import string
 from pathlib import Path
 from typing import Any
 
+from mmjax.convert import sentencepiece
 from mmjax.convert.family import Spec
 from mmjax.core.errors import UserError
 
@@ -23,6 +25,8 @@ def read(folder: Path, text: Spec, words: Spec) -> tuple[str, Spec] | None:
     if tokens is None:
         return None
     words, vocab = dict(words), text["vocab"]
+    if not (folder / "tokenizer.json").is_file() and (folder / "spiece.model").is_file():
+        words |= sentencepiece.WORDS
     top = max(tokens.get_vocab(with_added_tokens=True).values(), default=0)
     if top >= vocab:
         raise UserError(f"{folder}: the tokenizer gives ids up to {top}, and the model's embedding has {vocab} rows: mend one")
@@ -43,6 +47,8 @@ def write(folder: Path, kind: str | None, tokenizer: str, words: Spec) -> None:
     from tokenizers import Tokenizer
 
     tokens = Tokenizer.from_str(tokenizer)
+    if kind in SELF_CONTAINED:
+        tokenizer = _self_contained(Tokenizer.from_str(tokenizer), words).to_str()
     (folder / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
     names = {
         "bos_token": words.get("bos"),
@@ -59,6 +65,24 @@ def write(folder: Path, kind: str | None, tokenizer: str, words: Spec) -> None:
 
 BERT = "BertTokenizerFast"
 CLASSES = {"clip": "CLIPTokenizerFast", "bert": BERT, "visual_bert": BERT, "vilt": BERT, "lxmert": BERT}
+# Families whose policy no class of Hugging Face applies to a tokenizer.json: it goes into the file.
+SELF_CONTAINED = ("siglip", "siglip2")
+
+
+def _self_contained(tokens: Any, words: Spec) -> Any:
+    """With what `tokenise` does around it: case, punctuation and the closing token."""
+    from tokenizers import Regex, normalizers, processors
+
+    steps = [normalizers.Lowercase()] if words.get("lower", True) else []
+    if not words.get("punctuation", True):
+        marks = "".join(f"\\{mark}" for mark in string.punctuation.replace("_", ""))
+        for old, new in (("_", " "), (Regex(f"[{marks}]"), ""), (Regex(r"\s+"), " "), (Regex(r"\A | \z"), "")):
+            steps.append(normalizers.Replace(old, new))
+    own = [tokens.normalizer] if tokens.normalizer is not None else []
+    tokens.normalizer = normalizers.Sequence([*steps, *own])
+    end = words["eos"]
+    tokens.post_processor = processors.TemplateProcessing(single=["$A", end], special_tokens=[(end, tokens.token_to_id(end))])
+    return tokens
 
 
 def _load(folder: Path) -> Any:
@@ -75,6 +99,8 @@ def _load(folder: Path) -> Any:
             settings = _json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}
             lines = (folder / "vocab.txt").read_text(encoding="utf-8").splitlines()
             return bert({line: i for i, line in enumerate(lines)}, lower=settings.get("do_lower_case", True))
+        if (folder / "spiece.model").is_file():
+            return sentencepiece.read(folder / "spiece.model")
     except UserError:
         raise
     except Exception as error:  # tokenizers raises bare Exceptions

@@ -26,7 +26,7 @@ class Field(NamedTuple):
 
 
 FIELDS = {
-    "image": Field(np.uint8, "HWC", "list decode and a resize in the transforms"),
+    "image": Field(np.uint8, "HWC|SC", "list decode and a resize, or patches, in the transforms"),
     "audio": Field(np.float32, "N|MF", "list decode_audio and fit_audio, or a log-mel after them, in the transforms"),
     "video": Field(np.uint8, "FHWC", "list frames with a resize among its transforms"),
     "text": Field(np.int32, "T", "list tokenise in the transforms"),

@@ -19,6 +19,7 @@ class MultiHeadAttention(nnx.Module):
     Args:
       width: D of queries, keys, values and output.
       heads: N.
+      kv_width: of what is looked at, where it is another.
       init: initialisers of the kernels.
       dropout: rate on the probabilities.
       key_bias: whether keys have a bias; no output depends on it, but files may lack it (Whisper's).
@@ -37,6 +38,7 @@ class MultiHeadAttention(nnx.Module):
         init: Init,
         dropout: float = 0.0,
         key_bias: bool = True,
+        kv_width: int | None = None,
         implementation: str = "plain",
         dtype: str = "float32",
         rngs: nnx.Rngs,
@@ -51,17 +53,19 @@ class MultiHeadAttention(nnx.Module):
         if implementation == "fused" and dropout:
             raise UserError(f"attention 'fused' has no dropout, which is {dropout}: use attention 'plain' or dropout 0")
 
-        def linear(kernel: nnx.Initializer, bias: bool = True) -> nnx.Linear:
-            return nnx.Linear(width, width, use_bias=bias, kernel_init=kernel, dtype=jnp.dtype(dtype), rngs=rngs)
+        def linear(kernel: nnx.Initializer, bias: bool = True, inside: int = width) -> nnx.Linear:
+            return nnx.Linear(inside, width, use_bias=bias, kernel_init=kernel, dtype=jnp.dtype(dtype), rngs=rngs)
 
-        self.query, self.key, self.value = linear(init.qkv), linear(init.qkv, key_bias), linear(init.qkv)
+        seen = kv_width or width
+        self.query = linear(init.qkv)
+        self.key, self.value = linear(init.qkv, key_bias, seen), linear(init.qkv, inside=seen)
         self.out = linear(init.out)
         self.heads, self.dropout, self.implementation = heads, dropout, implementation
 
     def __call__(
         self,
         x: Float[Array, "B T D"],
-        kv: Float[Array, "B S D"] | None = None,
+        kv: Float[Array, "B S _"] | None = None,
         mask: Bool[Array, "#B #N #T #S"] | None = None,
         key: Key[Array, " B"] | None = None,
         name: str = "attention",

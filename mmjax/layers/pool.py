@@ -65,3 +65,35 @@ class MapPool(nnx.Module):
         probe = jnp.broadcast_to(self.probe[...].astype(x.dtype), (x.shape[0], 1, x.shape[2]))
         y = self.attn(probe, x, None if mask is None else mask[:, None, None, :], name="pool_attention")
         return (y + self.mlp(self.ln(y)))[:, 0]
+
+
+class QueryPool(nnx.Module):
+    """Learned queries attend to all positions: CoCa's attentional pooler (Yu et al. 2022, section 3.2), as open_clip has it.
+
+    Args:
+      width: D of what is looked at.
+      queries, dim, heads: number of queries, their width and the attention's heads.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        queries: int,
+        dim: int,
+        heads: int,
+        *,
+        norm_eps: float = 1e-6,
+        attention: str = "plain",
+        dtype: str = "float32",
+        rngs: nnx.Rngs,
+    ):
+        self.queries = nnx.Param(nnx.initializers.normal(1.0)(rngs.params(), (queries, dim), jnp.float32))
+        shared = {"implementation": attention, "dtype": dtype, "rngs": rngs}
+        self.attn = MultiHeadAttention(dim, heads, init=xavier(dim, 1), kv_width=width, **shared)
+        self.ln_query, self.ln_key = LayerNorm(dim, eps=norm_eps, dtype=dtype), LayerNorm(width, eps=norm_eps, dtype=dtype)
+
+    def __call__(self, x: Float[Array, "B S D"]) -> Float[Array, "B queries dim"]:
+        """Taps "pool_attention" (B, N, queries, S)."""
+        queries = self.ln_query(self.queries[...].astype(x.dtype))
+        queries = jnp.broadcast_to(queries, (x.shape[0], *queries.shape))
+        return self.attn(queries, self.ln_key(x), name="pool_attention")

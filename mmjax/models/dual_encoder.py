@@ -61,9 +61,12 @@ class DualEncoder(nnx.Module):
         self.max_logit_scale = max_logit_scale
 
     def image(
-        self, images: Float[Array, "B height width 3"], key: Key[Array, " B"] | None = None
+        self, images: Float[Array, "B height width 3"] | Float[Array, "B S C"], key: Key[Array, " B"] | None = None
     ) -> tuple[Float[Array, "B D"], dict[str, Any]]:
-        """Pictures to vectors of length 1 in float32, and the tapped intermediates. A key means training."""
+        """Pictures (of a "naflex" encoder patches) to vectors of length 1 in float32, and the tapped intermediates.
+
+        A key means training.
+        """
         with frame() as out:
             z = _embed(self.image_encoder(images, key), self.image_projection)
         return z, out

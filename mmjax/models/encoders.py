@@ -15,13 +15,20 @@ from mmjax.models.audio import WhisperEncoder
 from mmjax.models.bert import Bert
 from mmjax.models.clip_resnet import CLIPResNet
 from mmjax.models.efficientnet import EfficientNetLite
+from mmjax.models.naflex import NaFlexViT
 from mmjax.models.regions import RegionEncoder
 from mmjax.models.resnet import ResNet
 from mmjax.models.text import GRUText, TextTransformer
 from mmjax.models.vit import ViT
 from mmjax.models.words import BagOfWords
 
-IMAGE_ENCODERS = {"vit": ViT, "resnet": ResNet, "clip_resnet": CLIPResNet, "efficientnet_lite": EfficientNetLite}
+IMAGE_ENCODERS = {
+    "vit": ViT,
+    "naflex": NaFlexViT,
+    "resnet": ResNet,
+    "clip_resnet": CLIPResNet,
+    "efficientnet_lite": EfficientNetLite,
+}
 # What an assembly sees with: pictures, or region features (which have no single vector of their own).
 VISUAL_ENCODERS = {**IMAGE_ENCODERS, "regions": RegionEncoder}
 TEXT_ENCODERS = {"text_transformer": TextTransformer, "bert": Bert, "gru": GRUText, "bag_of_words": BagOfWords}

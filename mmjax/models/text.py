@@ -27,9 +27,10 @@ class TextTransformer(nnx.Module):
       width, depth, heads, mlp: of the blocks; `mlp` is the hidden width.
       act: a row of layers.block.ACTIVATIONS.
       causal: whether a position sees earlier ones only.
-      pool: "eos" (the first eos_id), "last", "mean" or "map".
+      pool: "eos" (the first eos_id), "last", "mean", "map" or "cls" (a learned token behind the text, CoCa).
       eos_id: for pool "eos".
-      pad_id: positions with this id are not attended to, averaged or taken as last; None: pads are ordinary tokens.
+      pad_id: positions with this id are not attended to, averaged or taken as last; None: pads are ordinary tokens. With pool
+        "cls" it is the position behind a pad that is not attended to, as open_clip's weights were trained.
       positions: "learned", "sincos" or "none".
       norm_eps: of every LayerNorm.
       final_norm: whether there is a LayerNorm before the pool.
@@ -68,7 +69,7 @@ class TextTransformer(nnx.Module):
         dtype: str = "float32",
         rngs: nnx.Rngs,
     ):
-        _choose("pool", pool, ("eos", "last", "mean", "map"))
+        _choose("pool", pool, ("eos", "last", "mean", "map", "cls"))
         _choose("positions", positions, ("learned", "sincos", "none"))
         if pool == "eos" and eos_id is None:
             raise UserError("pool 'eos' needs an eos_id: give the tokenizer's, or pool 'last', 'mean' or 'map'")
@@ -78,7 +79,9 @@ class TextTransformer(nnx.Module):
         self.embed = TokenEmbedding(vocab, width, std=scheme.token, dtype=dtype, rngs=rngs)
         normal = nnx.initializers.normal(scheme.position)
         learned = positions == "learned"
-        self.positions = nnx.Param(normal(rngs.params(), (length, width), jnp.float32)) if learned else None
+        extra = int(pool == "cls")
+        self.positions = nnx.Param(normal(rngs.params(), (length + extra, width), jnp.float32)) if learned else None
+        self.class_token = nnx.Param(normal(rngs.params(), (width,), jnp.float32)) if extra else None
         shared = {"act": act, "norm_eps": norm_eps, "attention": attention, "dtype": dtype, "rngs": rngs}
         self.stack = Stack(depth, width, heads, mlp, dropout=dropout, init=init, remat=remat, **shared)
         self.ln_final = LayerNorm(width, eps=norm_eps, dtype=dtype) if final_norm else None
@@ -89,14 +92,19 @@ class TextTransformer(nnx.Module):
         x, valid = self.tokens(ids, key), self.valid(ids)
         if self.pool == "eos":
             y = pooling.eos(x, ids, self.eos_id)
+        elif self.pool == "cls":
+            y = x[:, -1]
         else:
             y = {"last": pooling.last, "mean": pooling.mean, "map": self.map}[self.pool](x, valid)
         return tap("pooled", y)
 
-    def tokens(self, ids: Int[Array, "B T"], key: Key[Array, " B"] | None = None) -> Float[Array, "B T D"]:
-        """Every position after the final LayerNorm."""
+    def tokens(self, ids: Int[Array, "B T"], key: Key[Array, " B"] | None = None) -> Float[Array, "B _ D"]:
+        """Every position after the final LayerNorm, the class token last."""
         token_key, key = keys(key, 2, self.token_dropout, self.dropout)
         x = token_dropout(self.embed(ids), self.token_dropout, token_key)
+        if self.class_token is not None:
+            token = self.class_token[...].astype(x.dtype)
+            x = jnp.concatenate([x, jnp.broadcast_to(token, (x.shape[0], 1, self.width))], axis=1)
         x = self._place(x)
         x = self.stack(x, self._mask(ids), key)
         return tap("tokens", x if self.ln_final is None else self.ln_final(x))
@@ -105,18 +113,22 @@ class TextTransformer(nnx.Module):
         """Which positions are not padding; None where pads are ordinary tokens."""
         return None if self.pad_id is None else ids != self.pad_id
 
-    def _place(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-        if x.shape[1] > self.length:
-            raise UserError(f"a text of {x.shape[1]} tokens exceeds the text encoder's length {self.length}: cut it")
+    def _place(self, x: Float[Array, "B S D"]) -> Float[Array, "B S D"]:
+        count = x.shape[1] - (self.class_token is not None)
+        if count > self.length:
+            raise UserError(f"a text of {count} tokens exceeds the text encoder's length {self.length}: cut it")
         if self.positions is not None:
             return x + self.positions[: x.shape[1]].astype(x.dtype)
         return x + jnp.asarray(sincos_1d(x.shape[1], self.width), x.dtype) if self.sincos else x
 
-    def _mask(self, ids: Int[Array, "B T"]) -> Bool[Array, "#B 1 #T T"] | None:
-        valid = self.valid(ids)
+    def _mask(self, ids: Int[Array, "B T"]) -> Bool[Array, "#B 1 #S S"] | None:
+        valid, count = self.valid(ids), ids.shape[1]
+        if self.class_token is not None:
+            count += 1
+            valid = None if valid is None else jnp.pad(valid, ((0, 0), (1, 0)), constant_values=True)
         mask = None if valid is None else valid[:, None, None, :]
         if self.causal:
-            causal = jnp.tril(jnp.ones((ids.shape[1], ids.shape[1]), bool))[None, None]
+            causal = jnp.tril(jnp.ones((count, count), bool))[None, None]
             mask = causal if mask is None else mask & causal
         return mask
 

@@ -2,6 +2,7 @@
 
 CLIP (Radford et al. 2021): pool "cls", pre_norm, no patch_bias, norm_eps 1e-5, act "quick_gelu", init "clip".
 SigLIP (Zhai et al. 2023): pool "map", no class_token, norm_eps 1e-6, act "gelu_tanh".
+CoCa (Yu et al. 2022) in open_clip: as CLIP, with pool "query".
 """
 
 import jax.numpy as jnp
@@ -26,7 +27,9 @@ class ViT(nnx.Module):
       size, patch: pixels of a side of the picture and of a patch; other picture sizes resize the positions.
       width, depth, heads, mlp: of the blocks; `mlp` is the hidden width.
       act: a row of layers.block.ACTIVATIONS.
-      pool: "cls" (the class token), "mean" or "map" (a learned probe attends), over all tokens.
+      pool: "cls" (the class token), "mean", "map" (a learned probe attends) or "query" (layers.pool.QueryPool, whose first
+        vector is the picture's, and whose vectors are its tokens), over all tokens.
+      queries, query_width, query_heads: of pool "query"; `width` by default.
       positions: "learned" or "sincos".
       resize: how learned positions come to another picture size: a method of layers.position.resize.
       class_token: whether a learned token stands before the patches.
@@ -56,6 +59,9 @@ class ViT(nnx.Module):
         *,
         act: str = "gelu",
         pool: str = "cls",
+        queries: int = 256,
+        query_width: int | None = None,
+        query_heads: int = 8,
         positions: str = "learned",
         resize: str = "bicubic",
         class_token: bool = True,
@@ -83,7 +89,8 @@ class ViT(nnx.Module):
         if pool == "cls" and not class_token:
             raise UserError("pool 'cls' reads the class token: set class_token=True, or pool 'mean' or 'map'")
         self.grid = grid(size, patch)
-        self.width, self.dtype, self.resize = width, dtype, resize
+        self.inner, self.dtype, self.resize = width, dtype, resize
+        self.width = (query_width or width) if pool == "query" else width
         self.pool, self.patch_dropout, self.dropout = pool, patch_dropout, dropout
 
         def normal(*shape: int) -> nnx.Param:
@@ -98,7 +105,10 @@ class ViT(nnx.Module):
         self.ln_pre = LayerNorm(width, eps=norm_eps, dtype=dtype) if pre_norm else None
         shared = {"act": act, "norm_eps": norm_eps, "attention": attention, "dtype": dtype, "rngs": rngs}
         self.stack = Stack(depth, width, heads, mlp, layer_scale=layer_scale, dropout=dropout, init=init, remat=remat, **shared)
-        self.ln_post = LayerNorm(width, eps=norm_eps, dtype=dtype)
+        several = {name: value for name, value in shared.items() if name != "act"}
+        query = pool == "query"
+        self.query = pooling.QueryPool(width, queries, self.width, query_heads, **several) if query else None
+        self.ln_post = LayerNorm(self.width, eps=norm_eps, dtype=dtype)
         self.map = pooling.MapPool(width, heads, mlp, **shared) if pool == "map" else None
 
     def __call__(self, images: Float[Array, "B height width 3"], key: Key[Array, " B"] | None = None) -> Float[Array, "B D"]:
@@ -107,11 +117,12 @@ class ViT(nnx.Module):
         return tap("pooled", POOLS[self.pool](x) if self.map is None else self.map(x))
 
     def tokens(self, images: Float[Array, "B height width 3"], key: Key[Array, " B"] | None = None) -> Float[Array, "B S D"]:
-        """All tokens after the final LayerNorm, the class token first."""
+        """All tokens after the final LayerNorm, the class token first; with pool "query" what the queries found."""
         train = key is not None
         patch_key, key = keys(key, 2, self.patch_dropout, self.dropout)
         x = self.embedded(images, patch_key, train)
-        return tap("tokens", self.ln_post(self.stack(x, key=key)))
+        x = self.stack(x, key=key)
+        return tap("tokens", self.ln_post(x if self.query is None else self.query(x)))
 
     def embedded(
         self, images: Float[Array, "B height width 3"], key: Key[Array, " B"] | None = None, train: bool = False
@@ -120,18 +131,18 @@ class ViT(nnx.Module):
         x = self.patches(images.astype(self.dtype), train)
         table = self._positions(x.shape[1], x.shape[2])
         extra = table.shape[0] - x.shape[1] * x.shape[2]
-        x = x.reshape(x.shape[0], -1, self.width) + table[extra:]
+        x = x.reshape(x.shape[0], -1, self.inner) + table[extra:]
         x = patch_dropout(x, self.patch_dropout, key)
         if self.class_token is not None:
             token = self.class_token[...].astype(self.dtype) + table[:extra].sum(0)
-            x = jnp.concatenate([jnp.broadcast_to(token, (x.shape[0], 1, self.width)), x], axis=1)
+            x = jnp.concatenate([jnp.broadcast_to(token, (x.shape[0], 1, self.inner)), x], axis=1)
         return x if self.ln_pre is None else self.ln_pre(x)
 
     def _positions(self, rows: int, columns: int) -> Float[Array, "S D"]:
         # A sine and cosine table has no row for the class token: its own vector says where it is.
         if self.positions is None:
-            return jnp.asarray(sincos_2d(rows, columns, self.width), self.dtype)
+            return jnp.asarray(sincos_2d(rows, columns, self.inner), self.dtype)
         return resize(self.positions[...], (self.grid, self.grid), (rows, columns), self.resize).astype(self.dtype)
 
 
-POOLS = {"cls": lambda x: x[:, 0], "mean": pooling.mean, "map": None}
+POOLS = {"cls": lambda x: x[:, 0], "mean": pooling.mean, "map": None, "query": lambda x: x[:, 0]}

@@ -73,7 +73,7 @@ class Encoder:
 
     def _look(self) -> Callable[[bytes], np.ndarray]:
         """An encoded picture as the model is shown it."""
-        transforms = [registry.build(TRANSFORMS, t) for t in self._transforms if t["name"] in ("decode", "resize")]
+        transforms = [registry.build(TRANSFORMS, t) for t in self._transforms if t["name"] in ("decode", "resize", "patches")]
         if not transforms:
             raise UserError(f"{self.folder} reads no pictures: its preprocessing has none")
 

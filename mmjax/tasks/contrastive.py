@@ -16,7 +16,7 @@ from mmjax.tasks.task import Binder, Rows, Task, Terms
 class Contrastive(Task):
     """Pulls the two embeddings of a pair together and all others of the global batch apart.
 
-    Rows: image uint8 (B, height, width, 3), text int32 (B, T), group int (B,).
+    Rows: image uint8 (B, height, width, 3) or patches (data.transforms.image.Patches), text int32 (B, T), group int (B,).
 
     Args:
       loss: a row of losses.CONTRASTIVE, e.g. {"name": "softmax"} or {"name": "sigmoid", "form": "ring", "tile": 512}.

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from mmjax.core.errors import UserError
+from mmjax.models.naflex import PLACE
 
 # Mean and standard deviation of pixels in [0, 1]. openai: CLIP's preprocess; imagenet: torchvision's; siglip: big_vision's
 # value_range(-1, 1).
@@ -20,8 +21,17 @@ PIXELS = {
 Pixels = str | Mapping[str, Sequence[float]]
 
 
-def normalise(image: UInt8[Array, "B height width 3"], pixels: Pixels) -> Float[Array, "B height width 3"]:
-    """(image / 255 - mean) / std in float32, with the constants `pixels`: see `constants`."""
+def normalise(
+    image: UInt8[Array, "B height width 3"] | UInt8[Array, "B S C"], pixels: Pixels
+) -> Float[Array, "B height width 3"] | Float[Array, "B S C"]:
+    """(image / 255 - mean) / std in float32, with the constants `pixels`: see `constants`.
+
+    Of patches (models.naflex) the PLACE columns behind their pixels stay what they are.
+    """
+    if image.ndim == 3:
+        inside, place = image[..., :-PLACE], image[..., -PLACE:].astype(jnp.float32)
+        inside = normalise(inside.reshape(*inside.shape[:2], -1, 3), pixels).reshape(inside.shape)
+        return jnp.concatenate([inside, place], axis=-1)
     mean, std = (np.asarray(x, np.float32) for x in constants(pixels))
     return (image.astype(jnp.float32) / 255 - mean) / std
 

@@ -1,6 +1,9 @@
 """convert, predict and export from the command line, over one tiny CLIP with a tokenizer."""
 
 import json
+import os
+import pickle
+import shutil
 
 import jax
 import numpy as np
@@ -11,8 +14,10 @@ from test_save import SPEC, words
 from mmjax import models
 from mmjax.cli import main
 from mmjax.convert import readers, table
-from mmjax.convert.families import clip
+from mmjax.convert.families import clip, vit
+from mmjax.convert.recognise import recognise
 from mmjax.core import tree
+from mmjax.core.errors import UserError
 
 VOCABULARY = ["red", "blue", "a", "<|startoftext|>", "<|endoftext|>"]
 
@@ -24,7 +29,7 @@ def place(tmp_path_factory):
     (place / "hf").mkdir()
     own = tree.flatten(models.build(SPEC).abstract)
     rng = np.random.default_rng(0)
-    leaves = {path: rng.normal(size=x.shape).astype(np.float32) for path, x in own.items()}
+    leaves = {path: table.tensor(rng.normal(size=x.shape).astype(np.float32)) for path, x in own.items()}
     tensors = table.write(table.expand(clip.hf_table(SPEC), own), leaves)
     readers.write_safetensors(place / "hf" / "model.safetensors", tensors)
     (place / "hf" / "config.json").write_text(json.dumps(clip.hf_config(SPEC)))
@@ -53,6 +58,7 @@ def test_convert_says_what_it_mapped(place, capsys):
     [
         (["convert", "--from={0}/hf", "--to={0}/hf", "--format=hf"], "is there already and not empty"),
         (["convert", "--from={0}/hf", "--to={0}/x", "--format=onnx"], "choose one of: mmjax, hf, open_clip, npz"),
+        (["convert", "--from={0}/hf", "--to={0}/x", "--format=mmjax", "--like=ViT-B-32"], "leave --like out"),
         (["convert", "--from={0}/mmjax", "--to={0}/x", "--format=mmjax"], "a checkpoint of mmjax already"),
         (["export", "--checkpoint={0}/mmjax", "--to={0}/x", "--format=tflite"], "choose one of: stablehlo, onnx"),
         (["export", "--checkpoint={0}/mmjax", "--to={0}/x", "--format=stablehlo", "--tower=audio"], "has: image, text"),
@@ -69,6 +75,133 @@ def test_bad_input_is_one_line(arguments, message, place, capsys):
     assert stopped.value.code == 2
     assert message in said
     assert not (place / "x").exists()
+
+
+class Evil:
+    """Would make a folder were it unpickled as pickle does."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def without_shard(folder):
+    names = readers.read(folder)
+    (folder / "model.safetensors").unlink()
+    index = {"weight_map": {name: f"model-0000{1 + i % 2}.safetensors" for i, name in enumerate(names)}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def cut_off(folder):
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[:-100])
+
+
+def of_terabytes(folder):
+    (folder / "model.safetensors").write_bytes((2**43).to_bytes(8, "little") + b"{}")
+
+
+def tensor_of_terabytes(folder):
+    header = json.dumps({"x": {"dtype": "F32", "shape": [2**41], "data_offsets": [0, 2**43]}}).encode()
+    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+
+
+def with_code(folder):
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps({"x": Evil(str(folder / "made"))}))
+
+
+def with_config(**changes):
+    def change(folder):
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, **changes}))
+
+    return change
+
+
+def with_tokenizer(folder):
+    words([*VOCABULARY, "c"]).save(str(folder / "tokenizer.json"))
+
+
+def with_preprocessor(folder):
+    (folder / "preprocessor_config.json").write_text('{"size": {"shortest_edge": 16}, "crop_size": 16}')
+
+
+@pytest.mark.parametrize(
+    "spoil, message",
+    [
+        (without_shard, "2 of 2 shards are missing, first model-00001.safetensors"),
+        (cut_off, "it is cut off"),
+        (of_terabytes, "its header claims 8,796,093,022,208 bytes of a file of 10"),
+        (tensor_of_terabytes, "x ends at byte 8,796,093,022"),
+        (with_config(projection_dim=7), "another shape than its config says: "),
+        (with_config(model_type="clpi"), "model_type 'clpi' is not read here; there are: "),
+        (with_config(projection_dim="six"), "its config is no CLIP's"),
+        (with_config(text_config="small"), "its config is no CLIP's (ValueError: "),
+        (with_code, "mkdir, which is no tensor: refused, nothing was run"),
+        (with_tokenizer, "the tokenizer gives ids up to 5, and the model's embedding has 5 rows: mend one"),
+        (with_preprocessor, "pictures of 16 pixels a side, and config.json's model takes image_size 8: mend one"),
+    ],
+    ids=lambda x: getattr(x, "__name__", None) if callable(x) else None,
+)
+def test_spoilt_folders_are_one_line_and_nothing_is_written(spoil, message, place, tmp_path, capsys):
+    shutil.copytree(place / "hf", tmp_path / "hf")
+    spoil(tmp_path / "hf")
+    before = sorted(tmp_path.rglob("*"))
+    for format in ("mmjax", "open_clip"):
+        with pytest.raises(SystemExit) as stopped:
+            main(["convert", f"--from={tmp_path}/hf", f"--to={tmp_path}/out", f"--format={format}"])
+        said = capsys.readouterr().err
+        assert (stopped.value.code, said.count("\n")) == (2, 1), said
+        assert message in said
+        assert "clpi" not in message or "Did you mean 'clip'?" in said
+        assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_without_a_tokenizer_only_texts_are_forbidden(place, tmp_path, capsys):
+    shutil.copytree(place / "hf", tmp_path / "hf")
+    (tmp_path / "hf" / "tokenizer.json").unlink()
+    main(["convert", f"--from={tmp_path}/hf", f"--to={tmp_path}/mmjax", "--format=mmjax"])
+    assert "tokenizer: none, texts need one" in capsys.readouterr().out
+    embed = ["predict", "embed", f"--checkpoint={tmp_path}/mmjax", f"--out={tmp_path}/e.npz"]
+    with pytest.raises(SystemExit):
+        main([*embed, "--texts=red"])
+    assert "carries no tokenizer, which texts need; pictures work without" in capsys.readouterr().err
+    assert not (tmp_path / "e.npz").exists()
+    main([*embed, f"--images={place}/pictures/a.png"])
+    with np.load(tmp_path / "e.npz") as found:
+        assert found["image"].shape == (1, 6)
+
+
+def test_a_classifier_names_its_own_classes(place, tmp_path, capsys):
+    encoder = {"name": "vit", "size": 8, "patch": 4, "width": 8, "depth": 1, "heads": 2, "mlp": 12, "pool": "cls"}
+    spec = {"name": "classifier", "encoder": {**encoder, "act": "gelu", "norm_eps": 1e-12}, "classes": 3}
+    own = tree.flatten(models.build(spec).abstract)
+    leaves = {path: table.tensor(np.zeros(x.shape, np.float32)) for path, x in own.items()}
+    leaves["params/head/bias"] = table.tensor(np.array([0, np.log(2), 0], np.float32))
+    (tmp_path / "hf").mkdir()
+    tensors = table.write(table.expand(vit.vit_table(spec), own), leaves)
+    readers.write_safetensors(tmp_path / "hf" / "model.safetensors", tensors)
+    config = vit.vit_config(spec) | {"id2label": {"0": "tench", "1": "goldfish", "2": "daisy"}}
+    (tmp_path / "hf" / "config.json").write_text(json.dumps(config))
+    main(["convert", f"--from={tmp_path}/hf", f"--to={tmp_path}/mmjax", "--format=mmjax"])
+    classify = ["predict", "classify", f"--checkpoint={tmp_path}/mmjax", f"--images={place}/pictures/a.png"]
+    main([*classify, f"--out={tmp_path}/sheet.png"])
+    said = capsys.readouterr().out
+    assert "goldfish 0.500, " in said
+    assert "tench 0.250" in said
+    main(["convert", f"--from={tmp_path}/mmjax", f"--to={tmp_path}/back", "--format=hf"])
+    back = json.loads((tmp_path / "back" / "config.json").read_text())
+    assert back["id2label"] == config["id2label"]
+    assert back["label2id"] == {"tench": 0, "goldfish": 1, "daisy": 2}
+    wrong = config | {"id2label": {"0": "tench", "2": "goldfish", "3": "daisy"}}
+    (tmp_path / "hf" / "config.json").write_text(json.dumps(wrong))
+    with pytest.raises(UserError, match="id2label does not name the classes 0 to 2, each once"):
+        recognise(str(tmp_path / "hf"))
+    (tmp_path / "hf" / "config.json").write_text(json.dumps(vit.vit_config(spec)))
+    assert recognise(str(tmp_path / "hf")).labels is None  # LABEL_0 is no name
 
 
 def test_embed_classify_retrieve(place, capsys):

@@ -11,7 +11,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from mmjax.convert import ctranslate2, readers
+from mmjax.convert import ctranslate2, readers, table
 from mmjax.convert.recognise import recognise
 from mmjax.core.errors import UserError
 
@@ -23,13 +23,17 @@ ARRAYS = {
 }
 
 
+def write(path, arrays):
+    readers.write_safetensors(path, {name: table.tensor(x) for name, x in arrays.items()})
+
+
 def bytes_of(header, data=b""):
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return len(text).to_bytes(8, "little") + text + data
 
 
 def test_safetensors_there_and_back(tmp_path):
-    readers.write_safetensors(tmp_path / "x.safetensors", ARRAYS)
+    write(tmp_path / "x.safetensors", ARRAYS)
     found = readers.read(tmp_path / "x.safetensors")
     assert found.keys() == ARRAYS.keys()
     for name, array in ARRAYS.items():
@@ -65,8 +69,8 @@ def test_broken_safetensors(content, message, tmp_path):
 
 
 def test_shards(tmp_path):
-    readers.write_safetensors(tmp_path / "m-1.safetensors", {"a": ARRAYS["a"]})
-    readers.write_safetensors(tmp_path / "m-2.safetensors", {"b": ARRAYS["b"]})
+    write(tmp_path / "m-1.safetensors", {"a": ARRAYS["a"]})
+    write(tmp_path / "m-2.safetensors", {"b": ARRAYS["b"]})
     index = {"weight_map": {"a": "m-1.safetensors", "b": "m-2.safetensors"}}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
     assert readers.read(tmp_path)["b"].read().tolist() == [1.5, -2]
@@ -84,7 +88,9 @@ def test_shards(tmp_path):
 
 
 def test_npz(tmp_path):
-    np.savez(tmp_path / "x.npz", **{"params/a": ARRAYS["a"]})
+    readers.write_npz(tmp_path / "x.npz", {"params/a": table.tensor(ARRAYS["a"])})
+    with np.load(tmp_path / "x.npz") as theirs:
+        assert theirs["params/a"].tolist() == ARRAYS["a"].tolist()
     found = readers.read(tmp_path / "x.npz")
     assert found["params/a"].shape == (2, 3)
     assert found["params/a"].read().tolist() == ARRAYS["a"].tolist()
@@ -161,7 +167,7 @@ def test_unknown_things(tmp_path):
         recognise(str(tmp_path / "nowhere"))
     with pytest.raises(UserError, match=r"no weights there; looked for model.safetensors"):
         recognise(str(tmp_path))
-    readers.write_safetensors(tmp_path / "model.safetensors", ARRAYS)
+    write(tmp_path / "model.safetensors", ARRAYS)
     with pytest.raises(UserError, match=r"tensors such as a, b, c are of no known family"):
         recognise(str(tmp_path))
     (tmp_path / "config.json").write_text('{"model_type": "clop"}')

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mmjax.cli import main
 from mmjax.convert import save
 from mmjax.convert.recognise import recognise
 
@@ -47,7 +48,7 @@ def test_minilm_knows_a_puppy_from_stocks(tmp_path):
     assert all(after[name].read().tobytes() == before[name].read().tobytes() for name in after)
 
 
-def test_efficientnet_names_what_photographs_show(tmp_path):
+def test_efficientnet_names_what_photographs_show(tmp_path, capsys):
     spec = find_spec("sklearn")
     if spec is None:
         pytest.skip("scikit-learn, whose photographs are looked at, is not installed")
@@ -60,6 +61,18 @@ def test_efficientnet_names_what_photographs_show(tmp_path):
     # 663 monastery, 832 stupa, 442 bell cote, 668 mosque.
     assert set(np.argsort(-flower)[:5]) & {985, 986, 308, 309, 723, 738}
     assert set(np.argsort(-palace)[:5]) & {698, 497, 663, 832, 442, 668}
+    if (spec := find_spec("timm")) is None:
+        pytest.skip("timm, whose list of ImageNet's names is read, is not installed")
+    lists = Path(spec.origin).parent / "data" / "_info"
+    lemmas = dict(line.split("\t") for line in (lists / "imagenet_synset_to_lemma.txt").read_text().splitlines())
+    names = [lemmas[synset] for synset in (lists / "imagenet_synsets.txt").read_text().split()]
+    (tmp_path / "names.txt").write_text("\n".join(names))
+    classify = ["predict", "classify", f"--checkpoint={tmp_path}/mmjax", f"--images={photographs}/*.jpg"]
+    main([*classify, f"--labels={tmp_path}/names.txt", f"--out={tmp_path}/sheet.png"])
+    said = capsys.readouterr().out
+    print(said)
+    assert "daisy" in said
+    assert "palace" in said
 
 
 def test_whispers_encoder_of_a_ctranslate2_container(tmp_path):

@@ -1,8 +1,10 @@
 """Folders written whole or not at all, what a converted checkpoint carries, and what contradicts itself."""
 
 import json
+import tracemalloc
 
 import jax
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -36,7 +38,7 @@ def words(vocabulary):
 def folder(tmp_path):
     """A Hugging Face folder of a CLIP whose weights count up."""
     own = tree.flatten(models.build(SPEC).abstract)
-    leaves = {p: np.arange(x.size, dtype=np.float16).reshape(x.shape) / 64 for p, x in own.items()}
+    leaves = {p: table.tensor(np.arange(x.size, dtype=np.float16).reshape(x.shape) / 64) for p, x in own.items()}
     place = tmp_path / "hf"
     place.mkdir()
     readers.write_safetensors(place / "model.safetensors", table.write(table.expand(clip.hf_table(SPEC), own), leaves))
@@ -53,7 +55,7 @@ def test_a_converted_folder_is_a_checkpoint(folder, tmp_path):
     meta, leaves = save.load(f"{tmp_path}/out")
     assert meta["converted"] == {"family": "CLIP", "format": "hf", "from": str(folder), "dtypes": ["float16"]}
     assert leaves["params/image_encoder/stack/blocks/ln1/scale"].dtype == np.float16
-    assert leaves["params/image_encoder/stack/blocks/ln1/scale"][1, 0] == 8 / 64
+    assert leaves["params/image_encoder/stack/blocks/ln1/scale"].read()[1, 0] == 8 / 64
     assert "<|endoftext|>" in meta["tokenizer"]
     assert meta["preprocessing"]["transforms"][1] == {"name": "resize", "size": 8, "mode": "shortest", "centre": "floor"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["hf", "out"]
@@ -61,6 +63,31 @@ def test_a_converted_folder_is_a_checkpoint(folder, tmp_path):
     assert (tmp_path / "back" / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
     kept = json.loads((tmp_path / "back" / "preprocessor_config.json").read_text())
     assert (kept["size"], kept["crop_size"], kept["resample"]) == ({"shortest_edge": 8}, {"height": 8, "width": 8}, 3)
+
+
+def test_one_leaf_at_a_time_is_in_memory_in_the_dtype_of_the_file(tmp_path):
+    part = {"width": 256, "depth": 8, "heads": 4, "mlp": 1024, "act": "gelu", "norm_eps": 1e-5}
+    spec = {"name": "dual_encoder", "dim": 6, "image": clip.image_spec(part, 8, 4), "text": clip.text_spec(part, 5, 6, 4)}
+    own = tree.flatten(models.build(spec).abstract)
+    zeros = {path: table.tensor(np.broadcast_to(np.zeros((), ml_dtypes.bfloat16), x.shape)) for path, x in own.items()}
+    (tmp_path / "hf").mkdir()
+    readers.write_safetensors(tmp_path / "hf" / "model.safetensors", table.write(table.expand(clip.hf_table(spec), own), zeros))
+    (tmp_path / "hf" / "config.json").write_text(json.dumps(clip.hf_config(spec)))
+
+    def peak(function, *args):
+        tracemalloc.start()
+        function(*args)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return peak
+
+    size = (tmp_path / "hf" / "model.safetensors").stat().st_size
+    assert size > 25e6
+    # The largest leaf, all layers of an MLP's kernel, is 4.2 MB; it and a copy may be there, and what else Python needs.
+    assert peak(save.mmjax_folder, recognise(f"{tmp_path}/hf"), f"{tmp_path}/out", "x") < 14e6
+    assert {leaf.dtype for leaf in save.load(f"{tmp_path}/out")[1].values()} == {np.dtype(ml_dtypes.bfloat16)}
+    assert peak(save.foreign_folder, f"{tmp_path}/out", f"{tmp_path}/back", "hf") < 14e6
+    assert (tmp_path / "back" / "model.safetensors").stat().st_size == size
 
 
 def test_untrained_has_the_keys_of_the_base_config(folder):

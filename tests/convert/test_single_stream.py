@@ -21,7 +21,7 @@ def folder(place, config, family):
     """A Hugging Face folder whose weights count up."""
     model = family.model(config)
     own = abstract(model)
-    leaves = {path: np.arange(x.size, dtype=np.float32).reshape(x.shape) for path, x in own.items()}
+    leaves = {path: table.tensor(np.arange(x.size, dtype=np.float32).reshape(x.shape)) for path, x in own.items()}
     tensors = table.write(table.expand(family.table(model), own), leaves)
     prefix = family.prefix(model)
     place.mkdir()
@@ -36,7 +36,7 @@ def test_answers_travel(tmp_path):
     config = VILT | {"architectures": ["ViltForQuestionAnswering"], "id2label": ANSWERS}
     place = folder(tmp_path / "hf", config, vilt.HF)
     found = recognise(str(place))
-    assert found.answers == ["yes", "no", "two"]
+    assert found.labels == ["yes", "no", "two"]
     assert found.model["heads"] == {"answers": 3}
     meta = save.mmjax_folder(found, f"{tmp_path}/own", "x")
     assert meta["answers"] == ["yes", "no", "two"]
@@ -61,7 +61,7 @@ def test_answers_travel(tmp_path):
 
 def test_pretraining_is_what_its_heads_say(tmp_path):
     found = recognise(str(folder(tmp_path / "hf", BERT | {"architectures": ["VisualBertForPreTraining"]}, visualbert.HF)))
-    assert found.answers is None
+    assert found.labels is None
     assert found.model["text"]["pad_id"] == 0  # whatever transformers' default of 1 says
     config = save.run_config(found.model, found.preprocessing)
     assert config["task"] == {"name": "pretraining", "weights": {"masked_tokens": 1.0, "matching": 1.0}}

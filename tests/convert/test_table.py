@@ -31,23 +31,34 @@ FOREIGN = {
 
 
 def tensors(arrays):
-    return {name: Tensor(x.shape, x.dtype, lambda x=x: x) for name, x in arrays.items()}
+    return {name: table.tensor(x) for name, x in arrays.items()}
 
 
 def test_layers_stack_and_split_and_come_back():
     entries = table.expand(ROWS, OWN)
     assert set(entries) == set(FOREIGN)
-    leaves = {path: leaf.read() for path, leaf in table.read(entries, tensors(FOREIGN), OWN, "x").items()}
-    assert leaves["params/blocks/kernel"].tolist() == [[[1], [2], [3]], [[4], [5], [6]]]
-    assert [leaves[f"params/blocks/{part}"].tolist() for part in "qkv"] == [[[7], [10]], [[8], [11]], [[9], [12]]]
-    assert leaves["params/stages/0/1/bias"].tolist() == [13]
+    leaves = table.read(entries, tensors(FOREIGN), OWN, "x")
+    found = {path: leaf.read().tolist() for path, leaf in leaves.items()}
+    assert found["params/blocks/kernel"] == [[[1], [2], [3]], [[4], [5], [6]]]
+    assert [found[f"params/blocks/{part}"] for part in "qkv"] == [[[7], [10]], [[8], [11]], [[9], [12]]]
+    assert found["params/stages/0/1/bias"] == [13]
     back = table.write(entries, leaves)
-    assert {name: x.tolist() for name, x in back.items()} == {name: x.tolist() for name, x in FOREIGN.items()}
+    assert {name: x.read().tolist() for name, x in back.items()} == {name: x.tolist() for name, x in FOREIGN.items()}
+    assert {name: x.shape for name, x in back.items()} == {name: x.shape for name, x in FOREIGN.items()}
+
+
+def test_a_leaf_is_read_once_for_all_its_layers_and_let_go():
+    entries, read = table.expand(ROWS, OWN), []
+    own = {path: Tensor(x.shape, x.dtype, lambda path=path, x=x: read.append(path) or x) for path, x in OWN.items()}
+    for tensor in table.write(entries, own).values():
+        tensor.read()
+    assert sorted(read) == sorted(OWN)
 
 
 def test_a_scalar_stays_a_scalar():
     entries = table.expand([Row("scale", "params/scale")], {"params/scale": np.zeros(())})
-    assert table.write(entries, {"params/scale": np.float32(2)})["scale"].shape == ()
+    scale = table.write(entries, tensors({"params/scale": np.array(2, np.float32)}))["scale"]
+    assert scale.shape == scale.read().shape == ()
 
 
 @pytest.mark.parametrize(

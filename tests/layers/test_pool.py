@@ -41,3 +41,15 @@ def test_map_pool():
     head.attn.value.bias[...] = jnp.arange(4.0)
     a = head.attn.out(jnp.arange(4.0)[None])
     np.testing.assert_allclose(head(x)[:1], a + head.mlp(head.ln(a)), rtol=1e-5, atol=1e-6)
+
+
+def test_query_pool_sees_one_position_whatever_it_asks():
+    build = module.define(lambda key: pool.QueryPool(4, queries=3, dim=6, heads=2, rngs=module.rngs(key)))
+    params, _ = build.init(jax.random.key(0))
+    x = jnp.asarray([[[1.0, 2.0, 4.0, 9.0]], [[2.0, 0.0, 1.0, 5.0]]])
+    live = build.bind(params)
+    found = live(x)
+    assert found.shape == (2, 3, 6)
+    # Of one position the attention is 1: each query gets its value.
+    value = live.attn.out(live.attn.value(live.ln_key(x)))
+    np.testing.assert_allclose(found, np.repeat(value, 3, axis=1), atol=1e-6)

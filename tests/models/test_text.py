@@ -128,3 +128,16 @@ def test_gru_takes_the_last_valid_state():
 def test_gru_mean_leaves_pads_out():
     y, states = run(gru(pad_id=PAD, pool="mean"))
     np.testing.assert_allclose(y, [states[0, :4].mean(0), states[1, :3].mean(0)], rtol=1e-5, atol=1e-6)
+
+
+def test_a_class_token_behind_the_text_reads_it():
+    model = text(causal=True, pool="cls", pad_id=PAD)
+    y, tokens = run(model)
+    assert tokens.shape == (2, 7, 8)
+    np.testing.assert_array_equal(y, tokens[:, -1])
+    # A token of the text is seen; the padding's own vectors are not, but for the first: open_clip's mask lies one off.
+    params = fill(model)
+    for position, seen in ((0, True), (3, True), (4, True), (5, False)):
+        shifted = {**params, "positions": params["positions"].at[position, 0].add(3.0)}
+        changed = jnp.abs(model.bind(shifted)(IDS)[0] - y[0]).max() > 1e-4
+        assert bool(changed) == seen, position

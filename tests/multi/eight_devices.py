@@ -1,5 +1,6 @@
 """One device equals eight: loss, gradients, bytes, pins and collectives of the real task on fake devices."""
 
+import json
 import re
 
 import jax
@@ -7,6 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mmjax import models
+from mmjax.convert import readers, table
+from mmjax.convert.families import clip
+from mmjax.convert.init import Init
 from mmjax.core import tree
 from mmjax.core.config import plain
 from mmjax.sharding import mesh as meshes
@@ -177,3 +182,28 @@ def test_step_keeps_the_state_where_the_rules_put_it(monkeypatch):
     for path, leaf in tree.flatten(after).items():
         assert leaf.sharding.is_equivalent_to(tree.flatten(plan.shardings())[path], leaf.ndim), path
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(made["params"]))  # donated
+
+
+def test_weights_from_a_file_come_to_each_device_by_its_share(monkeypatch, tmp_path):
+    monkeypatch.setattr(rules, "SMALL", 256)
+    part = {"width": 32, "depth": 2, "heads": 4, "mlp": 64, "act": "gelu", "norm_eps": 1e-5}
+    spec = {"name": "dual_encoder", "dim": 16, "image": clip.image_spec(part, SIZE, 4), "text": clip.text_spec(part, 64, T, 63)}
+    own, rng = tree.flatten(models.build(spec).abstract), np.random.default_rng(0)
+    leaves = {path: table.tensor(rng.normal(size=leaf.shape).astype(np.float16)) for path, leaf in own.items()}
+    tensors = table.write(table.expand(clip.hf_table(spec), own), leaves)
+    readers.write_safetensors(tmp_path / "model.safetensors", tensors)
+    (tmp_path / "config.json").write_text(json.dumps(clip.hf_config(spec)))
+    split = {}
+    for shape, devices in (({"data": 1}, 1), ({"data": 1, "fsdp": 8}, 8)):
+        plan = loop.plan({**config(), "model": spec}, meshes.make(shape, jax.devices()[:devices]))
+        fresh = filled(plan)
+        found = Init({"from": str(tmp_path)}, plan.model.abstract)({part: fresh[part] for part in ("params", "stats")})
+        told = rules.bytes_a_device(plan.placements(), plan.abstract(), plan.mesh)
+        for path, leaf in tree.flatten(found).items():
+            assert leaf.dtype == np.float32
+            assert np.array_equal(leaf, leaves[path].read().astype(np.float32)), path
+            assert leaf.sharding == tree.flatten(fresh)[path].sharding
+            assert {shard.data.nbytes for shard in leaf.addressable_shards} == {told[path]}, path
+            split[devices, path] = told[path]
+    eighth = [path for path in own if split[8, path] * 8 == split[1, path]]
+    assert sum(split[1, path] for path in eighth) > 0.8 * sum(split[1, path] for path in own)

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 # `float64` is a fixture that every test here runs under.
-from test_parity_convert import IDS, assert_same, check, float64, load, randomise, round_trip, saved  # noqa: E402, F401
+from foreign import IDS, assert_same, check, float64, load, randomise, round_trip, saved  # noqa: E402, F401
 
 from mmjax.losses import regions  # noqa: E402
 

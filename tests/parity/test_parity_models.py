@@ -17,42 +17,18 @@ from mmjax.models.resnet import ResNet
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
+from foreign import IDS, channels_first, float64, randomise  # noqa: E402, F401
+
 VISION = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
 VISION |= {"image_size": 12, "patch_size": 4}
 TEXT = {"hidden_size": 12, "intermediate_size": 20, "num_hidden_layers": 3, "num_attention_heads": 3}
 TEXT |= {"vocab_size": 20, "max_position_embeddings": 7}
 OURS_IMAGE = {"name": "vit", "size": 12, "patch": 4, "width": 16, "depth": 2, "heads": 2, "mlp": 24}
 OURS_TEXT = {"name": "text_transformer", "vocab": 20, "length": 7, "width": 12, "depth": 3, "heads": 3, "mlp": 20}
-IDS = np.array([[1, 5, 6, 7, 19, 0, 0], [1, 8, 9, 10, 11, 12, 19]])
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    with jax.enable_x64(True):
-        yield
-
-
-def randomise(net):
-    """Every weight normal with standard deviation 0.3, so that no bias is zero and no norm trivial."""
-    generator = torch.Generator().manual_seed(0)
-    net = net.double().eval()
-    with torch.no_grad():
-        for parameter in net.parameters():
-            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
-        for name, buffer in net.named_buffers():
-            if name.endswith("running_var"):
-                buffer.copy_(0.5 + torch.rand(buffer.shape, generator=generator, dtype=torch.float64))
-            elif name.endswith("running_mean"):
-                buffer.copy_(torch.randn(buffer.shape, generator=generator, dtype=torch.float64))
-    return net
 
 
 def pictures(size):
     return jnp.asarray(np.random.default_rng(0).normal(size=(2, size, size, 3)))
-
-
-def channels_first(x):
-    return torch.tensor(np.asarray(x).transpose(0, 3, 1, 2))
 
 
 def assert_near(a, b):

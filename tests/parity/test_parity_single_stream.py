@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 # `float64` is a fixture that every test here runs under.
-from test_parity_convert import (  # noqa: E402
+from foreign import (  # noqa: E402
     IDS,
     PIXELS,
     SMALL,

@@ -1,10 +1,11 @@
 """The families that are read and written, first match first. A new one is a file here and a line."""
 
-from mmjax.convert.families import bert, clip, efficientnet, lxmert, resnet, siglip, vilt, visualbert, vit, whisper
+from mmjax.convert.families import bert, clip, coca, efficientnet, lxmert, resnet, siglip, vilt, visualbert, vit, whisper
 
 FAMILIES = (
     clip.HF,
     clip.OPEN_CLIP,
+    coca.OPEN_CLIP,
     resnet.CLIP,
     siglip.HF,
     siglip.NPZ,

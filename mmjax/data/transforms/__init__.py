@@ -13,6 +13,7 @@ from mmjax.data.transforms import answers, audio, augment, image, masking, text,
 PICTURES = {
     "decode": image.Decode,
     "resize": image.Resize,
+    "patches": image.Patches,
     "random_resized_crop": image.RandomResizedCrop,
     "random_shift": image.RandomShift,
     "colour_jitter": augment.ColourJitter,

@@ -111,6 +111,56 @@ class Resize:
         return canvas
 
 
+class Patches:
+    """A picture of any aspect as patches, at most `count`: SigLIP 2's NaFlex (Tschannen et al. 2025).
+
+    It is resized to the largest sides in whole patches whose patches are not more than `count`, the aspect kept as far as
+    that allows, as big_vision and Hugging Face find them. The result is uint8 (count, patch x patch x 3 + 3), row by row: a
+    patch's pixels (rows, columns, channels), then 1, its row and its column; zeros where there is no patch.
+
+    Args:
+      patch: pixels of a patch's side.
+      count: patches at most.
+      filter: "bilinear" or "bicubic".
+    """
+
+    MOST = 256  # rows or columns, which a byte has to hold
+
+    def __init__(self, patch: int = 16, count: int = 256, filter: str = "bilinear"):
+        if patch < 1 or count < 1 or filter not in FILTERS:
+            raise UserError(
+                f"patches: patch {patch} and count {count} are at least 1; filter {filter!r} is {' or '.join(FILTERS)}"
+            )
+        self._patch, self._count, self._filter = patch, count, filter
+
+    def __call__(self, record: Record, rng: np.random.Generator) -> Record:
+        picture = np.asarray(record["image"])
+        height, width = picture.shape[:2]
+        rows, columns = fitting(height, width, self._patch, self._count)
+        if max(rows, columns) > self.MOST:
+            raise ValueError(f"a picture of {width} x {height} pixels makes more than {self.MOST} patches in a line")
+        box = (0.0, 0.0, float(width), float(height))
+        picture = resample(picture, box, rows * self._patch, columns * self._patch, filter=self._filter)
+        cut = picture.reshape(rows, self._patch, columns, self._patch, 3).swapaxes(1, 2).reshape(rows * columns, -1)
+        places = np.stack([np.ones(rows * columns, int), *(axis.ravel() for axis in np.mgrid[:rows, :columns])], axis=1)
+        result = np.zeros((self._count, self._patch**2 * 3 + 3), np.uint8)
+        result[: rows * columns] = np.concatenate([cut, places.astype(np.uint8)], axis=1)
+        return {**record, "image": result}
+
+
+def fitting(height: int, width: int, patch: int, count: int) -> tuple[int, int]:
+    """Rows and columns of patches that the largest scale (by bisection, to 1e-5, at most 100) leaves within `count`."""
+
+    def at(scale: float) -> tuple[int, int]:
+        return tuple(max(1, math.ceil(side * scale / patch)) for side in (height, width))
+
+    low, high = 1e-6, 100.0
+    while high - low >= 1e-5:
+        middle = (low + high) / 2
+        low, high = (middle, high) if math.prod(at(middle)) <= count else (low, middle)
+    return at(low)
+
+
 class RandomResizedCrop:
     """A random part of the picture, resized to size x size (Inception's crop: Szegedy et al. 2015, section 6).
 

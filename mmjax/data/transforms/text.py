@@ -12,11 +12,12 @@ import numpy as np
 from jaxtyping import Int32
 
 from mmjax.core.errors import UserError
-from mmjax.data import store
+from mmjax.data import charsmap, store
 
 Record = dict[str, Any]
 
 TRUNCATION = ("longest_first", "only_first", "only_second")
+NORMALISERS = ("tokenizers", "sentencepiece")
 PUNCTUATION = str.maketrans("_", " ", string.punctuation.replace("_", ""))
 # A token is shorter: what is beyond so many characters for each token of a row would be cut off anyway, after it had cost time.
 CHARACTERS = 100
@@ -63,6 +64,8 @@ class Tokenise:
       padding_side: "right" or "left".
       empty: whether a caption without a token becomes the row bos eos; otherwise it is a broken record.
       punctuation: False deletes ASCII punctuation (_ becomes a space) and repeated white space, as SigLIP does.
+      normaliser: who applies the tokenizer's table of characters, where it has one: "tokenizers", or "sentencepiece" for ids
+        that are SentencePiece's own (data/charsmap.py).
 
     Raises:
       UserError: there is no such tokenizer, or it lacks `bos` or `eos`, or there is no such policy.
@@ -83,8 +86,12 @@ class Tokenise:
         punctuation: bool = True,
         empty: bool = False,
         into: str | None = None,
+        normaliser: str = "tokenizers",
     ):
+        if normaliser not in NORMALISERS:
+            raise UserError(f"tokenise: normaliser {normaliser!r} is none of {', '.join(NORMALISERS)}")
         tokens = tokens_of(tokenizer)
+        tokens, self._table = charsmap.split(tokens) if normaliser == "sentencepiece" else (tokens, None)
         self._tokens, self._length, self._lower, self._punctuation, self._pad = tokens, length, lower, punctuation, pad_id
         self._bos, self._eos = ([] if name is None else [_token(tokens, name, tokenizer)] for name in (bos, eos))
         self._field, self._fields, self._truncation = field, (field, pair) if pair else (field,), truncation
@@ -125,7 +132,8 @@ class Tokenise:
 
     def _clean(self, text: str) -> str:
         text = text.lower() if self._lower else text
-        return text if self._punctuation else " ".join(text.translate(PUNCTUATION).split())
+        text = text if self._punctuation else " ".join(text.translate(PUNCTUATION).split())
+        return text if self._table is None else self._table(text)
 
     def _row(self, values: list[int], filler: int) -> Int32[np.ndarray, " T"]:
         row = np.full(self._length, filler, np.int32)
