@@ -12,7 +12,7 @@ ARGS = ("", "vqa", "captions", "small", "debug")
 VOCAB, BASE = 30522, {"width": 768, "heads": 12, "mlp": 3072, "dropout": 0.1}
 ANSWERS = 3129
 # emoji_vqa: its picture, its words and its answers.
-SIZE, WORDS, LISTED, QUESTION, CAPTION = 96, 789, 110, 16, 28
+SIZE, WORDS, LISTED, QUESTION, CAPTION = 96, 789, 110, 24, 28
 SMALL = {"width": 128, "heads": 4, "mlp": 256, "dropout": 0.0}
 # A toy's blocks, picture, words and answers.
 TOY = {"width": 32, "heads": 4, "mlp": 64}
@@ -33,8 +33,8 @@ def start(c: ConfigDict, path: str, fresh: tuple[str, ...] = (), dropped: tuple[
 
 def regions(c: ConfigDict, count: int = 36) -> None:
     """COCO's region features in place of pictures (Anderson et al. 2018, arXiv 1707.07998)."""
-    c.batch.pop("image", None)
-    c.batch |= {"regions": [[count, 2048], "float32"], "boxes": [[count, 4], "float32"]}
+    del c.batch["image"]
+    c.batch.update({"regions": [[count, 2048], "float32"], "boxes": [[count, 4], "float32"]})
     specs = [entry["source"] for entry in c.data.sources] + [spec["source"] for spec in c.eval.sets]
     specs += [spec["training"] for spec in c.eval.sets if "training" in spec]
     for spec in specs:
@@ -98,8 +98,8 @@ def small(c: ConfigDict, arg: str) -> ConfigDict:
     shift = [{"name": "decode"}, {"name": "random_shift", "pixels": 3, "scale": [1.0, 1.0], "size": SIZE}]
     tokenise = {"name": "tokenise", "tokenizer": "emoji_vqa", "length": QUESTION, "field": "question"}
     answers = {"name": "answers", "answers": "emoji_vqa"}
-    train = {"name": "tfds", "dataset": "emoji_vqa", "split": "train", "cache": True}
-    c.data.sources, c.data.workers = [{"source": train}], 0
+    asked = {"name": "tfds", "dataset": "emoji_vqa", "split": "train"}
+    c.data.sources, c.data.workers = [{"source": {**asked, "cache": True}}], 0
     c.compute_dtype, c.remat, c.freeze = "float32", "none", []
     c.batch_size, c.steps, c.log_every, c.save_every = 128, 2000, 50, 500
     c.optim.update({"name": "muon", "args": {}, "lr": 3e-3, "weight_decay": 0.05, "clip": 1.0})
@@ -116,13 +116,13 @@ def small(c: ConfigDict, arg: str) -> ConfigDict:
             **{name: [[CAPTION], "int32"] for name in ("text", "mlm_labels")},
             "text_cut": [[], "int32"],
         }
-        c.eval.sets = []
+        c.eval.transforms, c.eval.sets = [{"name": "decode"}, told], []
     else:
         c.task = {"name": "answers", "loss": "softmax"}
         c.data.transforms = [*shift, tokenise, answers]
         c.batch = _asked(SIZE, QUESTION, LISTED)
         c.eval.sets = [
-            {"name": "answers", "set": split, "source": {**train, "split": split, "cache": False}, "training": train}
+            {"name": "answers", "set": split, "source": {**asked, "split": split}, "training": asked}
             for split in ("validation", "unseen_concepts", "unseen_style")
         ]
     return c

@@ -5,18 +5,15 @@
     mmjax train --config=configs/lxmert.py:small --workdir=runs/lxmert_small      # emoji_vqa, on patches
 
 Hardware: 4 Titan Xp for 10 days, as the paper; one mesh axis is -1, so it takes what there is. Data: VQA v2 under ./coco with
-LXMERT's region features (tsv, with objects and attributes), BERT's tokenizer as the prepared set "bert". All five objectives, each
-with its weight in task.weights: masked words, matching, region features, region labels and attributes, image QA. Sizes, batch and
-rates are those of the authors' scripts: 256 at 1e-4 for 670,000 steps, then 32 at 5e-5 for 4 epochs. Expected: 72.4 on VQA v2
-test-dev (published; not run here). The paper's texts are captions and questions of five sets; here they are VQA v2's questions.
+LXMERT's region features (tsv, with objects and attributes), BERT's tokenizer as the prepared set "bert". All five objectives,
+each with its weight in task.weights: masked words, matching, region features, region labels and attributes, image QA. Sizes,
+batch and rates are the authors': 256 at 1e-4 for 670,000 steps, then 32 at 5e-5 for 4 epochs. Expected: 72.4 on VQA v2 test-dev
+(published; not run here). The paper's texts are captions and questions of five sets; here they are VQA v2's questions.
 
 "small": 2 CPU cores, minutes, on a picture's patches; the README's table has its results beside the other models'.
 """
 
-from base_fusion import (
-    ANSWERS, BASE, CAPTION, LISTED, SIZE, SMALL, TOY, TOY_ANSWERS, TOY_LENGTH, TOY_PICTURE, TOY_WORDS, VOCAB, WORDS,
-    check, debug, regions, small, start, vqa,
-)  # fmt: skip
+import base_fusion as fusion
 from ml_collections import ConfigDict
 
 OBJECTS = {"feature": 2048, "label": 1600, "attribute": 400}
@@ -24,38 +21,46 @@ OBJECTS = {"feature": 2048, "label": 1600, "attribute": 400}
 
 def get_config(arg: str = "") -> ConfigDict:
     """arg: see base_fusion.ARGS."""
-    check(arg)
+    fusion.check(arg)
     length, count = 20, 36
-    c = vqa(length)
-    regions(c, count)
+    c = fusion.vqa(length)
+    fusion.regions(c, count)
     c.model = {
         "name": "lxmert",
-        "text": {"name": "bert", "vocab": VOCAB, "length": 512, "depth": 9, **BASE, "pooler": False},
-        "image": {"name": "regions", "features": 2048, "depth": 5, **BASE},
-        "cross": {"name": "co_attention", "depth": 5, **BASE},
-        "heads": {"words": True, "match": True, "answers": ANSWERS, "objects": OBJECTS},
+        "text": {"name": "bert", "vocab": fusion.VOCAB, "length": 512, "depth": 9, **fusion.BASE, "pooler": False},
+        "image": {"name": "regions", "features": 2048, "depth": 5, **fusion.BASE},
+        "cross": {"name": "co_attention", "depth": 5, **fusion.BASE},
+        "heads": {"words": True, "match": True, "answers": fusion.ANSWERS, "objects": OBJECTS},
     }
     c.optim.weight_decay = 0.01
     if arg == "vqa":
-        c.model.heads = {"answers": ANSWERS}
+        c.model.heads = {"answers": fusion.ANSWERS}
         c.task = {"name": "answers", "loss": "sigmoid"}
         c.batch_size, c.steps, c.optim.lr, c.optim.clip = 32, 55_000, 5e-5, 5.0
-        start(c, "runs/lxmert", (), ("words_head", "match_head", "objects_head"))
+        fusion.start(c, "runs/lxmert", (), ("words_head", "match_head", "objects_head"))
     else:
         pretraining(c, length, count)
     c.optim.schedule = {"name": "linear", "warmup": c.steps // (10 if arg == "vqa" else 20)}
     if arg in ("captions", "small"):
-        small(c, arg)
-        c.model.text.update({"vocab": WORDS, "length": CAPTION, "depth": 2, **SMALL})
-        c.model.image = {"name": "vit", "size": SIZE, "patch": 32, "depth": 0, **SMALL, "class_token": False, "pool": "mean"}
-        c.model.cross.update({"depth": 1, **SMALL})
-        c.model.heads = {"words": True, "answers": LISTED}
+        fusion.small(c, arg)
+        c.model.text.update({"vocab": fusion.WORDS, "length": fusion.CAPTION, "depth": 2, **fusion.SMALL})
+        c.model.image = {
+            "name": "vit",
+            "size": fusion.SIZE,
+            "patch": 32,
+            "depth": 0,
+            **fusion.SMALL,
+            "class_token": False,
+            "pool": "mean",
+        }
+        c.model.cross.update({"depth": 1, **fusion.SMALL})
+        c.model.heads = {"words": True, "answers": fusion.LISTED}
     if arg == "debug":
-        debug(c)
-        c.model.text.update({"vocab": TOY_WORDS, "length": TOY_LENGTH, "depth": 1, **TOY})
-        c.model.image = {"name": "vit", **TOY_PICTURE, "depth": 1, **TOY, "class_token": False, "pool": "mean"}
-        c.model.cross.update({"depth": 1, **TOY})
-        c.model.heads = {"answers": TOY_ANSWERS}
+        fusion.debug(c)
+        c.model.text.update({"vocab": fusion.TOY_WORDS, "length": fusion.TOY_LENGTH, "depth": 1, **fusion.TOY})
+        c.model.image = {"name": "vit", **fusion.TOY_PICTURE, "depth": 1, **fusion.TOY, "class_token": False, "pool": "mean"}
+        c.model.cross.update({"depth": 1, **fusion.TOY})
+        c.model.heads = {"answers": fusion.TOY_ANSWERS}
     return c
 
 
@@ -76,5 +81,5 @@ def pretraining(c: ConfigDict, length: int, count: int) -> None:
         **{name: [[count], "int32"] for name in ("region_objects", "region_attributes")},
         **{name: [[length], "int32"] for name in ("text", "mlm_labels")},
         **{name: [[], "int32"] for name in ("group", "text_cut")},
-        "answer_scores": [[ANSWERS], "float32"],
+        "answer_scores": [[fusion.ANSWERS], "float32"],
     }

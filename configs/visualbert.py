@@ -5,27 +5,24 @@
     mmjax train --config=configs/visualbert.py:small --workdir=runs/visualbert_small         # emoji_vqa, on patches
 
 Hardware: 4 V100 of 16 GiB, as the paper; one mesh axis is -1, so it takes what there is. Data: COCO under ./coco with region
-features, BERT's tokenizer as the prepared set "bert". Hyper-parameters are those of the authors' configs (batch 48 at 5e-5 for 10
-epochs, then 64 at 2e-5 for 10). Expected: 70.8 on VQA v2 test-dev (published; not run here). Two captions a picture, as the
-authors' pretraining has them, are one here: the text is foreign in half of the rows.
+features, BERT's tokenizer as the prepared set "bert". Batch, rate and epochs are those of the authors' configs: 48 at 5e-5 for
+10 epochs, then 64 at 2e-5 for 10. Expected: 70.8 on VQA v2 test-dev (published; not run here). Where the authors' pretraining
+shows two captions of a picture, there is one here, which is foreign in half of the rows.
 
 "small": 2 CPU cores, minutes, on pictures in patches; the README's table has its results beside the other models'.
 """
 
-from base_fusion import (
-    ANSWERS, BASE, CAPTION, LISTED, SIZE, SMALL, TOY, TOY_ANSWERS, TOY_LENGTH, TOY_PICTURE, TOY_WORDS, VOCAB, WORDS,
-    check, coco, debug, regions, small, start, vqa,
-)  # fmt: skip
+import base_fusion as fusion
 from ml_collections import ConfigDict
 
 
 def get_config(arg: str = "") -> ConfigDict:
     """arg: see base_fusion.ARGS."""
-    check(arg)
+    fusion.check(arg)
     length = 128
-    c = vqa(length) if arg == "vqa" else coco(length)
-    regions(c)
-    bert = {"name": "bert", "vocab": VOCAB, "length": 512, "depth": 12, **BASE, "pool": "pooler"}
+    c = fusion.vqa(length) if arg == "vqa" else fusion.coco(length)
+    fusion.regions(c)
+    bert = {"name": "bert", "vocab": fusion.VOCAB, "length": 512, "depth": 12, **fusion.BASE, "pool": "pooler"}
     c.model = {
         "name": "visualbert",
         "text": bert,
@@ -34,23 +31,23 @@ def get_config(arg: str = "") -> ConfigDict:
     }
     c.optim.weight_decay = 0.01
     if arg == "vqa":
-        c.model.heads = {"answers": ANSWERS}
+        c.model.heads = {"answers": fusion.ANSWERS}
         c.model.text.pool = "before_end"
         c.task = {"name": "answers", "loss": "softmax"}
         c.batch_size, c.steps, c.optim.lr, c.optim.clip = 64, 69_000, 2e-5, 0.25
-        start(c, "runs/visualbert", ("answer_head",), ("words_head", "match_head"))
+        fusion.start(c, "runs/visualbert", ("answer_head",), ("words_head", "match_head"))
     else:
         c.task = {"name": "pretraining", "weights": {"masked_tokens": 1.0, "matching": 1.0}}
         c.batch_size, c.steps, c.optim.lr, c.optim.clip = 48, 118_000, 5e-5, 1.0
     c.optim.schedule = {"name": "linear", "warmup": c.steps // 10}
     if arg in ("captions", "small"):
-        small(c, arg)
-        c.model.text.update({"vocab": WORDS, "length": CAPTION, "depth": 4, **SMALL})
-        c.model.visual = {"name": "patches", "size": SIZE, "patch": 32}
-        c.model.heads = {"words": True, "answers": LISTED}
+        fusion.small(c, arg)
+        c.model.text.update({"vocab": fusion.WORDS, "length": fusion.CAPTION, "depth": 4, **fusion.SMALL})
+        c.model.visual = {"name": "patches", "size": fusion.SIZE, "patch": 32}
+        c.model.heads = {"words": True, "answers": fusion.LISTED}
     if arg == "debug":
-        debug(c)
-        c.model.text.update({"vocab": TOY_WORDS, "length": TOY_LENGTH, "depth": 2, **TOY})
-        c.model.visual = {"name": "patches", **TOY_PICTURE}
-        c.model.heads = {"answers": TOY_ANSWERS}
+        fusion.debug(c)
+        c.model.text.update({"vocab": fusion.TOY_WORDS, "length": fusion.TOY_LENGTH, "depth": 2, **fusion.TOY})
+        c.model.visual = {"name": "patches", **fusion.TOY_PICTURE}
+        c.model.heads = {"answers": fusion.TOY_ANSWERS}
     return c

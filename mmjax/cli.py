@@ -230,6 +230,7 @@ def _report(workdir: str, suite: Any, results: dict[str, Any]) -> None:
     import jax
     from etils import epath
 
+    from mmjax.report.answers import Asked
     from mmjax.report.page import write
     from mmjax.report.pictures import Gallery
     from mmjax.sharding import processes
@@ -237,7 +238,8 @@ def _report(workdir: str, suite: Any, results: dict[str, Any]) -> None:
 
     if jax.process_index() == 0:
         about = {"device": processes.table(), "seed": str(results["seed"]), **versions()}
-        write(workdir, [Gallery(**found) for found in suite.galleries()], epath.Path(workdir).absolute().name, about)
+        galleries = [Asked(**found) if "questions" in found else Gallery(**found) for found in suite.galleries()]
+        write(workdir, galleries, epath.Path(workdir).absolute().name, about)
     processes.agree(None)
 
 
@@ -248,9 +250,10 @@ def _print_results(workdir: str, results: dict[str, Any]) -> None:
         return
     for name, scores in results.items():
         if isinstance(scores, dict):
-            print(f"\n{name} ({scores.get('candidates', '')} candidates)")
+            count = next((key for key in ("candidates", "questions") if key in scores), None)
+            print(f"\n{name}" + (f" ({scores[count]} {count})" if count else ""))
             for key, value in scores.items():
-                if key != "candidates":
+                if key != count:
                     print(f"  {key:24} {value:.4f}" if isinstance(value, float) else f"  {key:24} {value}")
     print(f"\ntrained for {results['train_seconds']:.0f} s; results: {workdir}/results.json; report: {workdir}/report.html")
 

@@ -1,6 +1,6 @@
 """Every shipped config: resolved, its shapes evaluated for its target mesh, and compared with golden text.
 
-A change that is meant: `python tests/test_configs.py` writes the golden files anew; read their diff.
+A change that is meant: `python tests/test_configs.py [RECIPE ...]` writes the golden files anew; read their diff.
 """
 
 import sys
@@ -15,11 +15,13 @@ from mmjax.sharding import mesh as meshes
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "golden"
-RECIPES = sorted(p.stem for p in (ROOT / "configs").glob("*.py") if p.stem != "base")
-# Enough devices for every recipe's fsdp, and few enough to divide every batch.
-DEVICES = {"": 64, "debug": 1, "small": 1}
+RECIPES = sorted(p.stem for p in (ROOT / "configs").glob("*.py") if not p.stem.startswith("base"))
+# Enough devices for every recipe's fsdp, and few enough to divide every batch: 64, or the paper's where its batch is small.
+MACHINES = {"quickstart": 1, "visualbert": 4, "lxmert": 4}
+ALONE = ("debug", "small", "captions")
 # What recipes take, where it is more than "debug".
-ARGUMENTS = {"albef": ("", "debug", "small")}
+FUSION = ("", "vqa", "captions", "small", "debug")
+ARGUMENTS = {"albef": ("", "debug", "small")} | dict.fromkeys(("visualbert", "lxmert", "vilt", "cross_encoder"), FUSION)
 GOLDENS = [(name, arg) for name in RECIPES for arg in ARGUMENTS.get(name, ("", "debug"))]
 
 
@@ -30,7 +32,7 @@ def resolved(name: str, arg: str) -> dict:
 def text(name: str, arg: str) -> str:
     config = resolved(name, arg)
     suite.check(config)
-    devices = 1 if name == "quickstart" else DEVICES[arg]
+    devices = 1 if arg in ALONE else MACHINES.get(name, 64)
     return describe(config, meshes.abstract(config["mesh"], devices)) + "\n"
 
 
@@ -56,6 +58,6 @@ def test_recipe_says_what_it_is_for(name):
 
 if __name__ == "__main__":
     GOLDEN.mkdir(exist_ok=True)
-    for recipe, argument in GOLDENS:
+    for recipe, argument in [pair for pair in GOLDENS if pair[0] in sys.argv[1:] or not sys.argv[1:]]:
         golden(recipe, argument).write_text(text(recipe, argument))
     sys.exit(0)

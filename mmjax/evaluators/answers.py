@@ -1,5 +1,6 @@
 """Questions about pictures: how right a model's answers are, beside what can be answered without the picture."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from mmjax.data import answers as lists
 from mmjax.data.sources import SOURCES
 from mmjax.data.stream import epoch
 from mmjax.evaluators.embed import Embedder
+from mmjax.evaluators.retrieval import Field
 from mmjax.metrics import answers as metrics
 from mmjax.sharding.mesh import share
 from mmjax.tasks.task import Task
@@ -28,7 +30,7 @@ class Answers:
     Args:
       set: the name under which results are filed.
       source: records with question, answers and maybe one of GROUPS.
-      training: the training set, whose questions alone give the baselines "majority" and "question_only": metrics.answers.Blind.
+      training: the training set, whose questions alone give the baselines (metrics.answers.Blind).
       fields: what the model reads, e.g. ["regions", "boxes", "question"].
     """
 
@@ -52,6 +54,7 @@ class Answers:
         self._epoch = epoch(source, common["transforms"], common["batch_size"], fields, **share(mesh))
         self._embed, self._keep = Embedder(model, {"logits": task.answers}, mesh), fields[-1:] if "question" in fields else ()
         self._source, self._training, self.set = source, training, set
+        self._pictures = "image" in fields
         self._asked: list[dict[str, Any]] = []
         self._guessed: dict[str, list[str]] = {}
         self.found: dict[str, Any] | None = None
@@ -74,15 +77,45 @@ class Answers:
         results |= {"questions": len(truth)}
         results |= {"unlisted": sum(not listed & {metrics.normalise(one) for one in people} for people in truth)}
         results |= {"truncated": int((z["question_cut"] > 0).sum())} if self._keep else {}
-        self.found = {"row": z["row"], "said": said}
+        right = np.array([metrics.score(answer, people) for answer, people in zip(said, truth, strict=True)])
+        self.found = {"row": z["row"], "said": said, "right": right, "results": results}
         return {self.set: results}
+
+    def gallery(self) -> dict[str, Any]:
+        """What the last call found, for the report: field names of report's Asked. Pictures are read when looked at."""
+        found = dict(self.found or {})
+        row = found.pop("row")
+        return found | {
+            "name": self.set,
+            "images": Field(self._epoch, row, "image") if self._pictures else None,
+            "questions": [record["question"] for record in self._asked],
+            "truth": [record["answers"] for record in self._asked],
+        }
 
     def _read(self, rows: Int[np.ndarray, " M"]) -> None:
         """What was asked, and what the baselines say to it."""
-        known, asked = (list(lists.words(registry.build(SOURCES, spec))) for spec in (self._training, self._source))
-        blind = metrics.Blind([record["question"] for record in known], [record["answers"] for record in known])
+        blind, asked = _blind(self._training), _questions(self._source)
         self._asked = [asked[row] for row in rows]
         self._guessed = {
             "majority": [blind.majority] * len(rows),
             "question_only": [blind.answer(record["question"]) for record in self._asked],
         }
+
+
+# What the sets of a run share: their training set is most often one, and reading it takes as long as a set.
+_BLIND: dict[str, metrics.Blind] = {}
+
+
+def _blind(training: dict) -> metrics.Blind:
+    key = json.dumps(training, default=repr)
+    if key not in _BLIND:
+        known = _questions(training)
+        _BLIND[key] = metrics.Blind([record["question"] for record in known], [record["answers"] for record in known])
+    return _BLIND[key]
+
+
+def _questions(source: dict) -> list[dict[str, Any]]:
+    """A source's records without their pictures."""
+    kept = ("question", "answers", *GROUPS)
+    records = lists.words(registry.build(SOURCES, source))
+    return [{name: record[name] for name in kept if name in record} for record in records]

@@ -64,8 +64,8 @@ class Retrieval:
         found = self.found
         return {
             "name": self.set,
-            "images": _Field(self._epoch, found["readable"], "image"),
-            "texts": _Field(self._epoch, found["readable"], "caption"),
+            "images": Field(self._epoch, found["readable"], "image"),
+            "texts": Field(self._epoch, found["readable"], "caption"),
             "groups": found["group"],
             "distinct": found["first"],
             "t2i_top": found["first"][found["t2i"].top[:, :5]],
@@ -81,7 +81,7 @@ def scores(ways: Mapping[str, retrieval.Ranking]) -> dict[str, float]:
     return {f"{way}/{name}": value for way, ranking in ways.items() for name, value in retrieval.scores(ranking).items()}
 
 
-class _Field(Sequence):
+class Field(Sequence):
     """One field of the set's records, read when it is asked for: a set need not fit into memory to be looked at."""
 
     def __init__(self, records: Epoch, readable: np.ndarray, name: str):

@@ -10,7 +10,7 @@ from typing import Any
 from etils import epath
 
 from mmjax.core import files
-from mmjax.report import pictures, workdir
+from mmjax.report import answers, pictures, workdir
 from mmjax.report.curves import Series, chart
 from mmjax.report.style import CSS
 
@@ -22,13 +22,13 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def write(
-    directory: str | os.PathLike, galleries: Sequence[pictures.Gallery], title: str, about: Mapping[str, str]
+    directory: str | os.PathLike, galleries: Sequence[pictures.Gallery | answers.Asked], title: str, about: Mapping[str, str]
 ) -> epath.Path:
     """Writes `report.html` from what the run left in its workdir; an older page stays until the new one is whole.
 
     Args:
       directory: the workdir: metrics.jsonl, results.json and config.json, each of which may be missing.
-      galleries: retrieval to show, one an evaluation set.
+      galleries: retrieval and answered questions to show, one an evaluation set.
       title: of the page.
       about: what it ran on and with ("device", "jax", ...): the main of it at the top, all at the bottom.
 
@@ -38,10 +38,12 @@ def write(
     return files.write(epath.Path(directory) / "report.html", render(workdir.read(directory), galleries, title, about))
 
 
-def render(run: workdir.Run, galleries: Sequence[pictures.Gallery], title: str, about: Mapping[str, str]) -> str:
+def render(
+    run: workdir.Run, galleries: Sequence[pictures.Gallery | answers.Asked], title: str, about: Mapping[str, str]
+) -> str:
     """The page as a string."""
     sections = [("results", "Results", _results(run))]
-    sections += [(f"set-{i}", g.name, pictures.section(g)) for i, g in enumerate(galleries)]
+    sections += [(f"set-{i}", g.name, _section(g)) for i, g in enumerate(galleries)]
     sections += [
         ("curves", "Training curves", _curves(run)),
         ("config", "Config", _config(run.config)),
@@ -70,6 +72,10 @@ def document(title: str, line: str, sections: Sequence[tuple[str, str, str]], no
         f"<body><header><h1>{escape(title)}</h1><p>{line}</p><nav>{nav}</nav></header>"
         f"<main>{f'<ul class=notes>{warnings}</ul>' if warnings else ''}{body}</main></body></html>\n"
     )
+
+
+def _section(gallery: pictures.Gallery | answers.Asked) -> str:
+    return answers.section(gallery) if isinstance(gallery, answers.Asked) else pictures.section(gallery)
 
 
 def _line(run: workdir.Run, about: Mapping[str, str]) -> str:
@@ -147,7 +153,8 @@ def _curves(run: workdir.Run) -> str:
     curves, batch = run.curves, run.config.get("batch_size")
     terms = [name for name in curves if name.startswith("loss/")]
     # Only the softmax over the batch starts at the entropy of a uniform guess among it.
-    softmax = run.config.get("task", {}).get("loss", {}).get("name", "softmax") == "softmax"
+    loss = run.config.get("task", {}).get("loss", {})  # of other tasks a name
+    softmax = isinstance(loss, Mapping) and loss.get("name", "softmax") == "softmax"
     guessing = softmax and _is_number(batch) and batch > 1 and (not terms or "loss/contrastive" in terms)
     recalls = [name for name in curves if name.endswith("/R@1")]
 

@@ -82,7 +82,7 @@ def choose(rank: Int[np.ndarray, " M"], n: int = SHOWN) -> tuple[np.ndarray, np.
     """Up to `n` hits, evenly spaced in the set, and up to `n` misses, evenly spaced from the lowest rank to the highest."""
     order = np.argsort(rank, kind="stable")
     hits = int((rank == 0).sum())
-    return _spread(order[:hits], n), _spread(order[hits:], n)
+    return spread(order[:hits], n), spread(order[hits:], n)
 
 
 def data_uri(image: Image.Image) -> str:
@@ -97,15 +97,17 @@ def data_uri(image: Image.Image) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data.getvalue()).decode()}"
 
 
-def _spread(items: np.ndarray, n: int) -> np.ndarray:
+def spread(items: np.ndarray, n: int) -> np.ndarray:
+    """`n` of the items at even steps, or all where they are no more."""
     return items if len(items) <= n else items[np.linspace(0, len(items) - 1, n).round().astype(int)]
 
 
-def _img(array: np.ndarray, alt: str, kind: str = "") -> str:
-    image = picture(array)
-    kind += " tiny" if max(image.size) <= TINY else ""
-    image.thumbnail((SIDE, SIDE))
-    return f'<img class="{kind.strip()}" src="{data_uri(image)}" alt="{escape(alt)}" title="{escape(alt)}">'
+def image(array: np.ndarray, alt: str, kind: str = "") -> str:
+    """An <img> that holds the picture."""
+    shown = picture(array)
+    kind += " tiny" if max(shown.size) <= TINY else ""
+    shown.thumbnail((SIDE, SIDE))
+    return f'<img class="{kind.strip()}" src="{data_uri(shown)}" alt="{escape(alt)}" title="{escape(alt)}">'
 
 
 def _pill(rank: int, total: int) -> str:
@@ -117,10 +119,10 @@ def _text_query(gallery: Gallery, query: int) -> str:
     cells = ""
     for i in gallery.t2i_top[query][:BEST]:
         frame = "cell right" if gallery.groups[i] == group else "cell"
-        cells += f'<div class="{frame}">{_img(gallery.images[i], gallery.texts[i])}</div>'
+        cells += f'<div class="{frame}">{image(gallery.images[i], gallery.texts[i])}</div>'
     wanted = ""
     if rank >= BEST:
-        wanted = f'<div class="wanted">{_img(gallery.images[query], gallery.texts[query])}<span>wanted</span></div>'
+        wanted = f'<div class="wanted">{image(gallery.images[query], gallery.texts[query])}<span>wanted</span></div>'
     return (
         f'<article class="card t2i" data-rank="{rank}"><header><div><q dir="auto">{escape(gallery.texts[query])}</q>'
         f'{_pill(rank, len(gallery.distinct))}</div>{wanted}</header><div class="strip">{cells}</div></article>'
@@ -137,7 +139,7 @@ def _image_query(gallery: Gallery, query: int) -> str:
         text = escape(gallery.texts[pair])
         lines += f'<li class="wanted"><span dir="auto">{text}</span></li>'
     return (
-        f'<article class="card i2t" data-rank="{rank}"><div class="cell">{_img(gallery.images[pair], f"query {query}")}</div>'
+        f'<article class="card i2t" data-rank="{rank}"><div class="cell">{image(gallery.images[pair], f"query {query}")}</div>'
         f"<div>{_pill(rank, len(gallery.texts))}<ol>{lines}</ol></div></article>"
     )
 
@@ -152,7 +154,7 @@ def _matrix(gallery: Gallery) -> str:
     cell = max(4, min(32, 768 // side))
     labels = ""
     if side <= LABELLED:
-        columns = "".join(_img(gallery.images[i], gallery.texts[i]) for i in index)
+        columns = "".join(image(gallery.images[i], gallery.texts[i]) for i in index)
         texts = [escape(gallery.texts[i]) for i in index]
         rows = "".join(f'<li dir="auto" title="{text}">{text}</li>' for text in texts)
         labels = f'<div class="columns">{columns}</div><ol class="rows">{rows}</ol>'

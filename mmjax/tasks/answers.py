@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from mmjax.core import keys
@@ -26,18 +27,21 @@ class Answers(Task):
     Args:
       loss: form of losses.answers.
       pixels: constants of `normalise`, for pictures.
+      blind: shows nothing of what is seen: what is learned then is the question-only baseline of this very model.
     """
 
     weights = {"answers": 1.0}
 
-    def __init__(self, loss: str = "sigmoid", pixels: Pixels = "imagenet"):
+    def __init__(self, loss: str = "sigmoid", pixels: Pixels = "imagenet", blind: bool = False):
         answers.check(loss)
         constants(pixels)
-        self._loss, self._pixels = loss, pixels
+        self._loss, self._pixels, self._blind = loss, pixels, blind
 
     def answers(self, bind: Binder, params: dict, rows: Rows, key: Key[Array, " B"] | None = None) -> Float[Array, "B A"]:
         """A logit for each answer."""
         model, shown = bind(params), visual(rows, self._pixels)
+        if self._blind:
+            shown = jax.tree.map(jnp.zeros_like, shown)
         if "image_b" in rows:
             if not hasattr(model, "fuse_two"):
                 raise UserError(f"{type(model).__name__} reads one picture, and the batch has image_b: use visualbert or vilt")

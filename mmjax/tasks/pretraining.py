@@ -22,7 +22,11 @@ REGIONS = {
     "region_label": ("label", "region_objects", "region_object_scores"),
     "region_attribute": ("attribute", "region_attributes", "region_attribute_scores"),
 }
-TERMS = ("masked_tokens", "matching", "answers", *REGIONS)
+# What a term takes of a batch.
+FIELDS = {"masked_tokens": ("mlm_labels",), "matching": ("group",), "answers": ("answer_scores",)} | {
+    term: ("region_masked", *filter(None, fields)) for term, (_, *fields) in REGIONS.items()
+}
+TERMS = tuple(FIELDS)
 # What goes along with a text that another row is given.
 TEXT = ("text", "text_segments")
 
@@ -83,6 +87,9 @@ class Pretraining(Task):
         return model.answer(self._fuse(model, rows, {"text": rows["question"]}, key)["joint"])
 
     def encode(self, bind: Binder, params: dict, rows: Rows, key: Key[Array, " B"] | None) -> dict[str, jax.Array]:
+        for term in self.weights:
+            if missing := [name for name in FIELDS[term] if name not in rows]:
+                raise UserError(f"task.weights.{term} needs {missing[0]!r} in config.batch, and a transform that gives it")
         if key is None:
             return dict(rows)
         coin, draw = keys.split(key, 2)

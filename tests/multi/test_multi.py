@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
+FILES = ["eight_devices.py", "cross_modal.py", "fusion.py", "ring.py", "topology.py", "albef.py"]
 
 
-@pytest.mark.parametrize("file", ["eight_devices.py", "cross_modal.py", "ring.py", "topology.py", "albef.py"])
+@pytest.mark.parametrize("file", FILES)
 def test_on_eight_fake_devices(file):
     env = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(

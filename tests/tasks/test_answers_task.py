@@ -32,7 +32,7 @@ def texts(*shape):
 
 
 def test_by_the_answer_head():
-    task, rows = Answers(), batch(question=texts(B, T))
+    task, rows = Answers(), batch(question=texts(B, T), question_cut=jnp.array([0, 2, 0, 0], jnp.int32))
     logits = task.answers(Binder(MODEL, STATS), PARAMS, rows)
     model = MODEL.bind(PARAMS, STATS)
     pixels = (rows["image"] / 255 - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
@@ -41,6 +41,7 @@ def test_by_the_answer_head():
     terms = task.read(Binder(MODEL, STATS), PARAMS, task.encode(Binder(MODEL, STATS), PARAMS, rows, None), {}, None)
     assert [float(x) for x in terms["unanswered"]] == [1, B]
     assert float(terms["answers"][1]) == 3
+    assert [float(x) for x in terms["truncated"]] == [1, B]
 
 
 def test_by_ranking_texts_one_at_a_time():
@@ -66,6 +67,17 @@ def test_dropout_of_a_candidate_is_its_own_and_a_gradient_flows():
     assert len(np.unique(np.asarray(logits[0]).round(5))) > 1  # equal texts, other masks
     assert np.abs(grads["yes"]["kernel"]).max() > 0
     np.testing.assert_array_equal(loss(PARAMS, some)[1], logits)
+
+
+def test_a_blind_model_is_shown_nothing():
+    rows = batch(question=texts(1, T).repeat(B, 0))
+    logits = Answers(blind=True).answers(Binder(MODEL, STATS), PARAMS, rows)
+    np.testing.assert_array_equal(logits, logits[:1].repeat(B, 0))
+
+
+def test_two_pictures_need_a_model_that_reads_two():
+    with pytest.raises(UserError, match="Fused reads one picture, and the batch has image_b: use visualbert or vilt"):
+        Answers().answers(Binder(MODEL, STATS), PARAMS, batch(question=texts(B, T), image_b=batch()["image"]))
 
 
 def test_regions_are_shown_as_they_are():

@@ -129,5 +129,11 @@ def test_what_is_no_term_and_what_is_no_share_is_said():
         Pretraining(ALL, foreign=1.0)
 
 
+def test_a_term_without_its_field_is_said():
+    rows = {name: x for name, x in batch().items() if name != "mlm_labels"}
+    with pytest.raises(UserError, match=r"masked_tokens needs 'mlm_labels' in config\.batch"):
+        Pretraining(ALL).encode(Binder(MODEL, {}), {}, rows, None)
+
+
 def test_vocabulary_of_the_tests_names_every_row():
     assert VOCAB == B

@@ -43,6 +43,7 @@ def update(grads=None, params=None, **config):
         ({"name": "cosine", "warmup": 20, "end": 0.1}, {20: 1, 60: 0.55, 100: 0.1}),
         ({"name": "constant"}, {0: 1, 99: 1}),
         ({"name": "constant", "warmup": 4}, {0: 0, 1: 0.25, 4: 1, 99: 1}),
+        ({"name": "linear", "warmup": 20, "end": 0.1}, {0: 0, 5: 0.25, 20: 1, 60: 0.55, 100: 0.1}),
         ({"name": "rsqrt", "timescale": 30}, {0: 1, 30: 0.5**0.5, 90: 0.5}),
         (
             {"name": "rsqrt", "timescale": 30, "warmup": 10, "cooldown": 20},

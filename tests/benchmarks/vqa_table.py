@@ -1,0 +1,100 @@
+"""The models that read picture and text together, side by side on emoji_vqa: one budget, near-equal parameters, three seeds.
+
+    launch/vqa_table.sh --seeds 0 1 2
+
+Each model learns masked words of what is in the grids (`:captions`, --captions steps; 0 leaves it out) and then answers
+questions (`:small`, --steps steps), the same batches of 128 in the same order for all. --blind trains the first model once more
+with its pictures hidden: the question-only baseline that was learned. A run whose results are there is not run again.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+
+MODELS = {
+    "visualbert": "one stream, BERT's blocks; each modality has a segment",
+    "vilt": "one stream, a ViT's blocks; each modality has a type",
+    "lxmert": "two streams; cross-attention with one set of weights; the first word is read",
+    "cross_encoder": "two streams; cross-attention of its own each way; the mean of both is read",
+}
+SETS = ("validation", "unseen_concepts", "unseen_style")
+
+
+def main() -> None:
+    """Trains what is missing and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--captions", type=int, default=600, help="steps of masked words; 0 leaves them out")
+    parser.add_argument("--steps", type=int, default=2000, help="steps of questions")
+    parser.add_argument("--blind", action="store_true", help="also train the first model without pictures")
+    parser.add_argument("--out", default=str(ROOT / "runs" / "vqa_table"))
+    args = parser.parse_args()
+    runs = [(model, False) for model in args.models] + ([(args.models[0], True)] if args.blind else [])
+    lines, found = [], {}
+    for model, blind in runs:
+        found = {seed: run(args, model, seed, blind) for seed in args.seeds}
+        cells = [mean([found[seed][name]["accuracy"] for seed in args.seeds]) for name in SETS]
+        seconds = np.mean([found[seed]["train_seconds"] for seed in args.seeds])
+        what = "its pictures hidden" if blind else MODELS[model]
+        lines.append(f"| {model} | {what} | {' | '.join(costs(model))} | {seconds:.0f} | {' | '.join(cells)} |")
+    costly = ("parameters", "GFLOP an example", "MiB of a step", "s")
+    head = ("model", "what differs", *costly, *(name.replace("_", " ") for name in SETS))
+    print(f"\n| {' | '.join(head)} |\n{'|---' * len(head)}|")
+    print("\n".join(lines))
+    results = found[args.seeds[0]]
+    for name, what in (("question_only", "the most frequent answer to the same words"), ("majority", "one answer to all")):
+        cells = " | ".join(f"{results[split][f'{name}/accuracy']:.3f}" for split in SETS)
+        print(f"| {name} | {what} | | | | | {cells} |")
+
+
+def run(args: argparse.Namespace, model: str, seed: int, blind: bool) -> dict:
+    """results.json of a model and a seed, trained where it is not there."""
+    workdir, more = f"{args.out}/{model}{'_blind' if blind else ''}_{seed}", []
+    if args.captions:
+        before = f"{args.out}/{model}_captions_{seed}"
+        train(f"{model}.py:captions", before, seed, args.captions)
+        more = [f"--config.init={json.dumps({'from': before})}"]
+    train(f"{model}.py:small", workdir, seed, args.steps, *more, *(["--config.task.blind=True"] if blind else []))
+    return json.loads(Path(workdir, "results.json").read_text())
+
+
+def train(config: str, workdir: str, seed: int, steps: int, *more: str) -> None:
+    """Runs the command line; a tenth of the steps warm up."""
+    budget = [f"--config.steps={steps}", f"--config.optim.schedule.warmup={steps // 10}", f"--config.seed={seed}"]
+    words = [sys.executable, "-m", "mmjax", "train", f"--config=configs/{config}", f"--workdir={workdir}", *budget, *more]
+    print(" ".join(words[2:]), flush=True)
+    subprocess.run(words, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+
+
+def costs(model: str) -> list[str]:
+    """Parameters, GFLOP an example (forward and backward), and MiB that a step needs beside its state, by XLA's account."""
+    from mmjax.core import tree
+    from mmjax.core.config import load, plain
+    from mmjax.sharding import mesh as meshes
+    from mmjax.tasks import build as tasks
+    from mmjax.train import loop, step
+
+    config = plain(load(str(ROOT / "configs" / f"{model}.py:small")))
+    plan = loop.plan(config, meshes.make({"data": 1}))
+    parameters = sum(leaf.size for leaf in tree.flatten(plan.model.abstract["params"]).values())
+    compiled = step.compiled(plan).lower(plan.abstract(), tasks.abstract_batch(config)).compile()
+    flops = loop.model_flops(config, plan) / config["batch_size"]
+    return [f"{parameters:,}", f"{flops / 1e9:.3f}", f"{compiled.memory_analysis().temp_size_in_bytes / 2**20:.0f}"]
+
+
+def mean(values: list[float]) -> str:
+    """The mean, and the spread from least to most where there are several."""
+    spread = f" ± {(max(values) - min(values)) / 2:.3f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.3f}{spread}"
+
+
+if __name__ == "__main__":
+    main()
