@@ -10,7 +10,7 @@ from typing import Any
 
 from mmjax.core.errors import UserError, suggest
 from mmjax.data import store
-from mmjax.data.builders import emoji4, fashion_mnist, flags_facts, iconify, openclipart, openmoji, tuxpaint
+from mmjax.data.builders import asterisk_en, emoji4, fashion_mnist, flags_facts, iconify, openclipart, openmoji, tuxpaint
 from mmjax.data.builders.write import fresh
 
 BUILDERS = {
@@ -21,6 +21,7 @@ BUILDERS = {
     "openclipart": openclipart,
     "fashion_mnist": fashion_mnist,
     "flags_facts": flags_facts,
+    "asterisk_en": asterisk_en,
 }
 
 
