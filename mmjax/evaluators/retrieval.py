@@ -1,4 +1,4 @@
-"""Image-text retrieval over one set of pairs, both ways."""
+"""Retrieval over one set of pairs, both ways: pictures and captions, or sounds and transcripts."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, SupportsIndex
@@ -6,22 +6,25 @@ from typing import Any, SupportsIndex
 import numpy as np
 from jax.sharding import Mesh
 
+from mmjax.core.errors import UserError
 from mmjax.core.module import Model
-from mmjax.data.stream import DEFAULT_FIELDS, Epoch, epoch
+from mmjax.data.stream import Epoch, epoch
 from mmjax.evaluators.embed import Embedder
 from mmjax.metrics import retrieval
 from mmjax.sharding.mesh import share
 from mmjax.tasks.task import Task
+from mmjax.tasks.towers import present
 
 # Pairs of the similarity matrix in the report: as many as can be told apart on a page.
 MATRIX = 40
 
 
 class Retrieval:
-    """R@1/5/10, median rank and precision at k, text to image and image to text; candidates are the set itself.
+    """R@1/5/10, median rank and precision at k, from one modality to the other and back; candidates are the set itself.
 
-    Pairs of the same group are positives of each other. A picture that comes once for each of its captions (records of
-    equal "item") is one candidate and one query; each caption is one.
+    Pairs of the same group are positives of each other. A picture (or sound) that comes once for each of its captions (records
+    of equal "item") is one candidate and one query; each caption is one. Directions are named by first letters: t2i finds
+    images by texts, t2a sounds by texts.
 
     Args:
       set: the name under which results are filed.
@@ -29,24 +32,29 @@ class Retrieval:
     """
 
     def __init__(self, model: Model, task: Task, mesh: Mesh, common: Mapping[str, Any], *, set: str, source: dict):
-        fields = (*DEFAULT_FIELDS, "item")
+        self._pair = present(common["batch"])
+        if len(self._pair) != 2:
+            raise UserError(f"eval set {set!r}: retrieval is between two modalities, and config.batch has {self._pair}")
+        fields = (*self._pair, "group", "item")
         self._epoch = epoch(source, common["transforms"], common["batch_size"], fields, **share(mesh))
-        self._embed = Embedder(model, {"image": task.image, "text": task.text}, mesh)
+        self._embed = Embedder(model, {name: getattr(task, name) for name in self._pair}, mesh)
         self.set = set
         self.found: dict[str, Any] | None = None
 
     def __call__(self, params: dict, stats: dict, step: int) -> dict[str, dict[str, float]]:
         """{set: {"t2i/R@1": ..., ..., "candidates": pictures, "captions": where they are more}}."""
         z = self._embed(params, stats, self._epoch, keep=("group", "item"))
-        images, texts, group = z["image"], z["text"], z["group"].astype(np.int64)
+        items, texts, group = *(z[name] for name in self._pair), z["group"].astype(np.int64)
         first = retrieval.distinct(z["item"])
+        one, other = (name[0] for name in self._pair)
         ways = {
-            "t2i": retrieval.ranks(texts, images[first], group, group[first]),
-            "i2t": retrieval.ranks(images[first], texts, group[first], group),
+            f"{other}2{one}": retrieval.ranks(texts, items[first], group, group[first]),
+            f"{one}2{other}": retrieval.ranks(items[first], texts, group[first], group),
         }
-        few = first[np.linspace(0, len(first) - 1, min(MATRIX, len(first))).astype(int)]
-        about = {"group": group, "few": few, "first": first, "readable": z["row"]}
-        self.found = {**ways, **about, "similarity": texts[few] @ images[few].T}
+        if self._pair == ["image", "text"]:  # what can be looked at
+            few = first[np.linspace(0, len(first) - 1, min(MATRIX, len(first))).astype(int)]
+            about = {"group": group, "few": few, "first": first, "readable": z["row"]}
+            self.found = {**ways, **about, "similarity": texts[few] @ items[few].T}
         scores = {f"{way}/{name}": value for way, ranking in ways.items() for name, value in retrieval.scores(ranking).items()}
         captions = {"captions": len(group)} if len(group) > len(first) else {}
         return {self.set: scores | {"candidates": len(first)} | captions}

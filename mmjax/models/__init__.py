@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmjax.core import module, registry
-from mmjax.models.classifier import Classifier
+from mmjax.models.classifier import Classifier, DualClassifier
 from mmjax.models.dual_encoder import DualEncoder
 from mmjax.models.encoders import IMAGE_ENCODERS, TEXT_ENCODERS
 from mmjax.models.encoders import check as check_part
 
-MODELS = {"dual_encoder": DualEncoder, "classifier": Classifier}
+MODELS = {"dual_encoder": DualEncoder, "classifier": Classifier, "dual_classifier": DualClassifier}
 
 __all__ = ["IMAGE_ENCODERS", "MODELS", "TEXT_ENCODERS", "build", "check"]
 
@@ -44,4 +44,5 @@ def check(spec: Mapping[str, Any]) -> None:
 def _names(spec: Mapping[str, Any]) -> None:
     check_part(MODELS, spec, "model")
     for part, table in MODELS[spec["name"]].PARTS.items():
-        check_part(table, spec[part], f"model.{part}")
+        if spec.get(part) is not None:
+            check_part(table, spec[part], f"model.{part}")

@@ -11,7 +11,7 @@ once or in chunks, without the task knowing:
 count)}; those named in `weights` add up to the loss, the others are only logged.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
@@ -55,6 +55,14 @@ class Task:
     def extra(self, params: dict) -> dict:
         """What training carries beside parameters at step 0: momentum copies, queues."""
         return {}
+
+    def encoded(self, bind: Callable, params: dict, rows: Rows, frozen: Collection[str]) -> Rows:
+        """Rows in which a frozen encoder's input is replaced by its vector, which `encode` takes as well: see train/cache.py.
+
+        Args:
+          frozen: paths of parameters.
+        """
+        return rows
 
     def encode(self, bind: Callable, params: dict, rows: Rows, key: Key[Array, " B"] | None) -> Any:
         """Per example: whatever `relate` and `read` need; leaves lead with the batch axis."""

@@ -6,9 +6,10 @@ their SHA-256 in PACKAGES below; CC-BY-SA-3.0. One voice, 8 kHz, one channel.
 audio is the wav file, text its transcript as it is written, id its path ("digits/7"). Left out are sounds that are no
 speech, whose transcripts stand in brackets ("[beep]", "(1 second of silence)"), and the one transcript without a sound.
 
-Splits are by transcript, since some are said twice ("Thank you."): two transcripts that differ in case, punctuation and white space
-alone are one. heldout_captions holds the rows of 20% of them, `numpy.random.default_rng(0).choice(sorted transcripts, 20%,
-replace=False)`, train the others; heldout_captions.txt beside the data lists them. group is a function of the transcript.
+Splits are by transcript, since some are said twice ("Thank you."): two transcripts that differ in case, punctuation and
+white space alone are one. heldout_captions holds the rows of 20% of them, `numpy.random.default_rng(0).choice(sorted
+transcripts, 20%, replace=False)`, train the others; heldout_captions.txt beside the data lists them. group is a function of the
+transcript.
 
 tokenizer.json numbers the words of the lower-cased training transcripts.
 
