@@ -18,7 +18,7 @@ from mmjax.train.state import Plan
 
 
 class Cache:
-    """The first `batches` batches of a stream with frozen encoders' vectors in place of their inputs, drawn from without an end.
+    """The first `batches` batches of a stream, frozen encoders' vectors in place of their inputs, drawn from without an end.
 
     Pass n over them is in an order that is a function of (seed, n) alone, so that resuming takes nothing but the step, and the
     same encodings made anew. Vectors are those of inference mode: a frozen encoder's dropout is left out.
