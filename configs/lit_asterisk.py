@@ -35,7 +35,8 @@ def get_config(arg: str = "") -> ConfigDict:
     c.data.transforms, c.eval.transforms = transforms, transforms
     c.cache = 2
     c.batch = {"audio": [[MELS, 100 * SECONDS], "float32"], "text": [[LENGTH], "int32"], "group": [[], "int32"]}
-    c.model = {"name": "dual_encoder", "dim": 256, "audio": WHISPER, "text": MINILM, "logit_scale": 10.0}
+    c.model = {"name": "dual_encoder", "dim": 256, "audio": WHISPER, "text": MINILM}
+    c.model.update({"audio_projection": "norm", "text_projection": "norm", "logit_scale": 10.0})
     c.task = {"name": "contrastive", "loss": {"name": "softmax"}}
     c.init = [FROM_SOUNDS, FROM_TEXTS]
     c.freeze = [["(audio|text)_encoder/.*", True]]

@@ -11,10 +11,10 @@ from jaxtyping import Array, Float, Int, Key, Shaped
 
 from mmjax.core.errors import UserError, suggest
 from mmjax.core.tap import frame
-from mmjax.layers.norm import wide
+from mmjax.layers.norm import LayerNorm, wide
 from mmjax.models.encoders import MODALITIES, towers
 
-PROJECTIONS = ("linear", "bias", "none")
+PROJECTIONS = ("linear", "bias", "norm", "none")
 
 
 class DualEncoder(nnx.Module):
@@ -23,7 +23,8 @@ class DualEncoder(nnx.Module):
     Args:
       dim: D of the shared space.
       image, audio, text: specs of encoders.MODALITIES; two of them, the third None.
-      image_projection, audio_projection, text_projection: "linear", "bias" (linear with a bias) or "none" (the encoder's width
+      image_projection, audio_projection, text_projection: "linear", "bias" (linear with a bias), "norm" (LayerNorm, then
+        linear with a bias: what encoders that were trained apart give is brought to one scale) or "none" (the encoder's width
         is `dim`).
       logit_scale: the scale's initial value (CLIP 1 / 0.07, SigLIP 10); its logarithm is the parameter.
       max_logit_scale: the scale never exceeds it; None for no limit.
@@ -107,7 +108,19 @@ class DualEncoder(nnx.Module):
         return jnp.zeros((), jnp.float32) if self.logit_bias is None else self.logit_bias[...]
 
 
-def _projection(modality: str, kind: str, width: int, dim: int, dtype: str, rngs: nnx.Rngs) -> nnx.Linear | None:
+class NormLinear(nnx.Module):
+    """LayerNorm, then a linear map with a bias."""
+
+    def __init__(self, width: int, dim: int, *, dtype: str = "float32", rngs: nnx.Rngs):
+        self.norm = LayerNorm(width, dtype=dtype)
+        self.linear = nnx.Linear(width, dim, dtype=jnp.dtype(dtype), rngs=rngs)
+
+    def __call__(self, x: Float[Array, "B _"]) -> Float[Array, "B D"]:
+        """(B, width) to (B, dim)."""
+        return self.linear(self.norm(x))
+
+
+def _projection(modality: str, kind: str, width: int, dim: int, dtype: str, rngs: nnx.Rngs) -> nnx.Module | None:
     where = f"model.{modality}_projection"
     if kind not in PROJECTIONS:
         hint = suggest(kind, PROJECTIONS)
@@ -116,4 +129,6 @@ def _projection(modality: str, kind: str, width: int, dim: int, dtype: str, rngs
         if width != dim:
             raise UserError(f"{where}: 'none' needs dim {dim} to be the encoder's width {width}: use 'linear' or dim {width}")
         return None
+    if kind == "norm":
+        return NormLinear(width, dim, dtype=dtype, rngs=rngs)
     return nnx.Linear(width, dim, use_bias=kind == "bias", dtype=jnp.dtype(dtype), rngs=rngs)
