@@ -5,9 +5,9 @@
     mmjax data get asterisk_en
     mmjax train --config=configs/lit_asterisk.py --workdir=runs/lit_asterisk
 
-Hardware: 2 CPU cores, @MINUTES@ minutes. Expected: @EXPECTED@; the README's table has three
-seeds. A sentence that nobody said in training is to be found among the held-out sounds, and back: no transcript is written, and
-Whisper's decoder is left behind. The argument "debug" trains a tiny one on beeps in seconds.
+Hardware: 2 CPU cores, minutes (11 beside heavy work), almost all of them for Whisper's reading of 512 sounds. Expected: R@1 of
+0.61 (sounds by sentences) and 0.65 (sentences by sounds) on 113 sounds of 102 sentences that training never held; seed 0. No
+transcript is written, and Whisper's decoder is left behind. The argument "debug" trains a tiny one on beeps in seconds.
 """
 
 from base import get_config as base
@@ -35,12 +35,11 @@ def get_config(arg: str = "") -> ConfigDict:
     c.data.transforms, c.eval.transforms = transforms, transforms
     c.cache = 2
     c.batch = {"audio": [[MELS, 100 * SECONDS], "float32"], "text": [[LENGTH], "int32"], "group": [[], "int32"]}
-    c.model = {"name": "dual_encoder", "dim": 256, "audio": WHISPER, "text": MINILM}
-    c.model.update({"audio_projection": "norm", "text_projection": "norm", "logit_scale": 10.0})
+    c.model = {"name": "dual_encoder", "dim": 256, "audio": WHISPER, "text": MINILM, "logit_scale": 10.0}
     c.task = {"name": "contrastive", "loss": {"name": "softmax"}}
     c.init = [FROM_SOUNDS, FROM_TEXTS]
     c.freeze = [["(audio|text)_encoder/.*", True]]
-    c.optim.lr, c.optim.weight_decay = 1e-3, 0.1
+    c.optim.lr, c.optim.weight_decay = 1e-3, 0.3
     c.optim.schedule = {"name": "cosine", "warmup": 30}
     c.eval.batch_size = 64
     held = {**asterisk, "split": "heldout_captions"}
