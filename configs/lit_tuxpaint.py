@@ -5,10 +5,11 @@
     for name in tuxpaint openclipart emoji4; do mmjax data get $name; done
     mmjax train --config=configs/lit_tuxpaint.py --workdir=runs/lit_tuxpaint
 
-Hardware: 2 CPU cores, minutes, almost all of them for reading 3,072 pictures and captions: the encoders read the data once
-(`cache`: 12 batches, a stamp in one or two crops), and training runs on their vectors. Expected: R@1 of 0.28
-(pictures by sentences) and 0.23 (sentences by pictures), seed 0, on 189 pictures of 155 sentences that are in no stamp of training. Of these sentences some are, but for the article,
-captions of the other two sets. The argument "debug" trains a tiny one on drawings in seconds.
+Hardware: 2 CPU cores, 17 minutes beside heavy work, almost all of them for reading 3,072 pictures and captions: the encoders
+read the data once (`cache`: 12 batches, a stamp in one or two crops), and training runs on their vectors. Expected: R@1 of 0.28
+(pictures by sentences) and 0.23 (sentences by pictures), one seed, on 189 pictures of 155 sentences that are in no stamp of
+training; some of these sentences are, but for the article, captions of the other two sets. The argument "debug" trains a tiny
+one on drawings in seconds.
 """
 
 from base import get_config as base
