@@ -19,6 +19,10 @@ def get_config(arg: str = "") -> ConfigDict:
             # encoding. The gradient is that of the whole batch ("gradcache", train/chunks.py), so it does not go with
             # BatchNorm that trains. "plain" sums the losses of chunks: only for tasks whose examples do not meet.
             "chunk": None,
+            # Batches that frozen encoders read at the start of a run and not again (train/cache.py): training draws from their
+            # vectors, shuffled anew each time around. As many as make up an epoch hold every example once; twice as many,
+            # each augmented in two ways. None: the encoders run in every step.
+            "cache": None,
             "accumulation": "gradcache",
             # Devices = data x fsdp x model; one axis may be -1 (what is left). The batch is split over data and fsdp.
             "mesh": {"data": -1, "fsdp": 1, "model": 1},
@@ -50,7 +54,8 @@ def get_config(arg: str = "") -> ConfigDict:
                 "lr": 1e-3,
                 "schedule": {"name": "cosine", "warmup": 0},
                 "weight_decay": 0.0,
-                # Ordered rules [path regex, factor]. decay_rules None: matrices only (train/optim.py NO_DECAY).
+                # Ordered rules [path regex, factor]; of lr_rules also [path regex, {"decay": d}], a power of d that grows from
+                # an encoder's last layer to its first (train/optim.py layer_wise). decay_rules None: matrices only (NO_DECAY).
                 "decay_rules": None,
                 "lr_rules": [],
                 # Largest global norm of the gradient, or None.

@@ -30,6 +30,7 @@ UNTRAINED: dict[str, Any] = {
     "steps": 0,
     "batch_size": 256,
     "chunk": None,
+    "cache": None,
     "accumulation": "gradcache",
     "mesh": {"data": -1, "fsdp": 1, "model": 1},
     "sharding": [[".*", "fsdp"]],

@@ -1,4 +1,4 @@
-"""Image-text retrieval over one set of pairs, both ways: by two embeddings."""
+"""Retrieval over one set of pairs, both ways: pictures and captions, or sounds and transcripts."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, SupportsIndex
@@ -6,22 +6,25 @@ from typing import Any, SupportsIndex
 import numpy as np
 from jax.sharding import Mesh
 
+from mmjax.core.errors import UserError
 from mmjax.core.module import Model
-from mmjax.data.stream import DEFAULT_FIELDS, Epoch, epoch
+from mmjax.data.stream import Epoch, epoch
 from mmjax.evaluators.embed import Embedder
 from mmjax.metrics import retrieval
 from mmjax.sharding.mesh import share
 from mmjax.tasks.task import Task
+from mmjax.tasks.towers import present
 
 # Pairs of the similarity matrix in the report: as many as can be told apart on a page.
 MATRIX = 40
 
 
 class Retrieval:
-    """R@1/5/10, median rank and precision at k, text to image and image to text; candidates are the set itself.
+    """R@1/5/10, median rank and precision at k, from one modality to the other and back; candidates are the set itself.
 
-    Pairs of the same group are positives of each other. A picture that comes once for each of its captions (records of
-    equal "item") is one candidate and one query; each caption is one.
+    Pairs of the same group are positives of each other. A picture (or sound) that comes once for each of its captions (records
+    of equal "item") is one candidate and one query; each caption is one. Directions are named by first letters: t2i finds
+    images by texts, t2a sounds by texts.
 
     Args:
       set: the name under which results are filed.
@@ -29,9 +32,12 @@ class Retrieval:
     """
 
     def __init__(self, model: Model, task: Task, mesh: Mesh, common: Mapping[str, Any], *, set: str, source: dict):
-        fields = (*DEFAULT_FIELDS, "item")
+        self._pair = present(common["batch"])
+        if len(self._pair) != 2:
+            raise UserError(f"eval set {set!r}: retrieval is between two modalities, and config.batch has {self._pair}")
+        fields = (*self._pair, "group", "item")
         self._epoch = epoch(source, common["transforms"], common["batch_size"], fields, **share(mesh))
-        self._embed = Embedder(model, {"image": task.image, "text": task.text}, mesh)
+        self._embed = Embedder(model, {name: getattr(task, name) for name in self._pair}, mesh)
         self.set = set
         self.found: dict[str, Any] | None = None
 
@@ -41,21 +47,22 @@ class Retrieval:
         first = retrieval.distinct(z["item"])
         return {self.set: self._file(z, first, self._rank(z, first))}
 
-    @staticmethod
-    def _rank(z: Mapping[str, np.ndarray], first: np.ndarray, k: int = 10) -> dict[str, retrieval.Ranking]:
+    def _rank(self, z: Mapping[str, np.ndarray], first: np.ndarray, k: int = 10) -> dict[str, retrieval.Ranking]:
         """Both ways, by cosine."""
-        images, texts, group = z["image"][first], z["text"], z["group"].astype(np.int64)
+        items, texts, group = z[self._pair[0]][first], z[self._pair[1]], z["group"].astype(np.int64)
+        one, other = (name[0] for name in self._pair)
         return {
-            "t2i": retrieval.ranks(texts, images, group, group[first], k=k),
-            "i2t": retrieval.ranks(images, texts, group[first], group, k=k),
+            f"{other}2{one}": retrieval.ranks(texts, items, group, group[first], k=k),
+            f"{one}2{other}": retrieval.ranks(items, texts, group[first], group, k=k),
         }
 
     def _file(self, z: Mapping[str, np.ndarray], first: np.ndarray, ways: Mapping[str, retrieval.Ranking]) -> dict[str, Any]:
-        """The results of these rankings, which the report will show."""
-        images, texts, group = z["image"], z["text"], z["group"].astype(np.int64)
-        few = first[np.linspace(0, len(first) - 1, min(MATRIX, len(first))).astype(int)]
-        about = {"group": group, "few": few, "first": first, "readable": z["row"]}
-        self.found = {**ways, **about, "similarity": texts[few] @ images[few].T}
+        """The results of these rankings, which the report will show where there are pictures to look at."""
+        group = z["group"].astype(np.int64)
+        if self._pair == ["image", "text"]:
+            few = first[np.linspace(0, len(first) - 1, min(MATRIX, len(first))).astype(int)]
+            about = {"group": group, "few": few, "first": first, "readable": z["row"]}
+            self.found = {**ways, **about, "similarity": z["text"][few] @ z["image"][few].T}
         captions = {"captions": len(group)} if len(group) > len(first) else {}
         return scores(ways) | {"candidates": len(first)} | captions
 

@@ -28,7 +28,7 @@ class Suite:
 
     def __init__(self, config: Mapping[str, Any], model: Model, task: Task, mesh: Mesh):
         check(config)
-        common = {key: config["eval"][key] for key in ("transforms", "batch_size")}
+        common = {key: config["eval"][key] for key in ("transforms", "batch_size")} | {"batch": config["batch"]}
         meshes.check_batch(common["batch_size"], mesh.shape, where="eval.batch_size")
         self._evaluators = [
             registry.build(EVALUATORS, spec, model, task, mesh, common, where=f"eval.sets.{i}")

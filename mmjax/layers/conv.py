@@ -9,6 +9,26 @@ from mmjax.core.errors import UserError
 from mmjax.layers.norm import BatchNorm, GroupNorm
 
 
+def depthwise(
+    x: Float[Array, "B h w D"], kernel: Float[Array, "n n 1 D"], strides: tuple[int, int], padding: str, **_
+) -> Float[Array, "B _ _ D"]:
+    """Each channel filtered by itself, with TensorFlow's SAME padding, as n x n shifted and scaled copies that are added.
+
+    It stands where nnx.Conv calls jax.lax.conv_general_dilated, whose grouped form takes XLA 3 to 9 times as long on a CPU
+    (batch 64, kernels of 3 and 5, 96 to 672 channels).
+    """
+    n, sides, steps = kernel.shape[0], x.shape[1:3], strides
+    sizes = [-(-side // step) for side, step in zip(sides, steps, strict=True)]
+    extra = [max((size - 1) * step + n - side, 0) for size, step, side in zip(sizes, steps, sides, strict=True)]
+    x = jnp.pad(x, ((0, 0), *((pad // 2, pad - pad // 2) for pad in extra), (0, 0)))
+    (h, down), (w, right) = ((size, step) for size, step in zip(sizes, steps, strict=True))
+    y = jnp.zeros((), x.dtype)
+    for i in range(n):
+        for j in range(n):
+            y = y + x[:, i : i + (h - 1) * down + 1 : down, j : j + (w - 1) * right + 1 : right] * kernel[i, j, 0]
+    return y
+
+
 class ConvNorm(nnx.Module):
     """A square convolution without bias, padded by kernel // 2 on every side, then BatchNorm or GroupNorm.
 

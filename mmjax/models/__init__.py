@@ -10,7 +10,7 @@ from typing import Any
 
 from mmjax.core import module, registry
 from mmjax.models.albef import ALBEF
-from mmjax.models.classifier import Classifier
+from mmjax.models.classifier import Classifier, DualClassifier
 from mmjax.models.cross_encoder import CrossEncoder
 from mmjax.models.dual_encoder import DualEncoder
 from mmjax.models.encoders import IMAGE_ENCODERS, TEXT_ENCODERS
@@ -22,6 +22,7 @@ from mmjax.models.visualbert import VisualBert
 MODELS = {
     "dual_encoder": DualEncoder,
     "classifier": Classifier,
+    "dual_classifier": DualClassifier,
     "cross_encoder": CrossEncoder,
     "lxmert": Lxmert,
     "albef": ALBEF,
@@ -57,4 +58,5 @@ def check(spec: Mapping[str, Any]) -> None:
 def _names(spec: Mapping[str, Any]) -> None:
     check_part(MODELS, spec, "model")
     for part, table in MODELS[spec["name"]].PARTS.items():
-        check_part(table, spec[part], f"model.{part}")
+        if spec.get(part) is not None:
+            check_part(table, spec[part], f"model.{part}")

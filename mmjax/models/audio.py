@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Bool, Float, Key
 
 from mmjax.core.errors import UserError, suggest
 from mmjax.core.tap import tap
@@ -10,6 +10,8 @@ from mmjax.layers import pool as pooling
 from mmjax.layers.block import ACTIVATIONS, Stack
 from mmjax.layers.norm import LayerNorm
 from mmjax.layers.position import sincos_1d
+
+POOLS = ("mean", "heard")
 
 
 class WhisperEncoder(nnx.Module):
@@ -20,7 +22,8 @@ class WhisperEncoder(nnx.Module):
       frames: S, positions after the second convolution, which halves: 1500 for 30 seconds.
       width, depth, heads, mlp: of the blocks.
       act: of the blocks; the convolutions' too.
-      pool: "mean", over all positions.
+      pool: "mean", over all positions, or "heard", over those at which there is sound: a short sound is then not drowned by
+        the silence that fills its window.
       norm_eps: of every LayerNorm.
       dropout: see layers.block.Block.
       attention: "plain" or "fused".
@@ -48,9 +51,9 @@ class WhisperEncoder(nnx.Module):
         dtype: str = "float32",
         rngs: nnx.Rngs,
     ):
-        if pool != "mean":
-            raise UserError(f"pool: unknown name {pool!r}; there is: mean.{suggest(pool, ['mean'])}")
-        self.width, self.frames, self.act, self.dtype = width, frames, act, dtype
+        if pool not in POOLS:
+            raise UserError(f"pool: unknown name {pool!r}; choose one of: {', '.join(POOLS)}.{suggest(pool, POOLS)}")
+        self.width, self.frames, self.act, self.pool, self.dtype = width, frames, act, pool, dtype
         options = {"padding": ((1, 1),), "dtype": jnp.dtype(dtype), "rngs": rngs}
         self.conv1 = nnx.Conv(mels, width, (3,), **options)
         self.conv2 = nnx.Conv(width, width, (3,), (2,), **options)
@@ -62,7 +65,7 @@ class WhisperEncoder(nnx.Module):
 
     def __call__(self, mel: Float[Array, "B mels F"], key: Key[Array, " B"] | None = None) -> Float[Array, "B D"]:
         """The mean over positions; taps "tokens", "pooled" and what the blocks tap."""
-        return tap("pooled", pooling.mean(self.tokens(mel, key)))
+        return tap("pooled", pooling.mean(self.tokens(mel, key), heard(mel) if self.pool == "heard" else None))
 
     def tokens(self, mel: Float[Array, "B mels F"], key: Key[Array, " B"] | None = None) -> Float[Array, "B S D"]:
         """Every position, S = F / 2. Raises UserError for more frames than there are positions."""
@@ -73,3 +76,13 @@ class WhisperEncoder(nnx.Module):
             raise UserError(f"{mel.shape[2]} frames of sound exceed the audio encoder's {2 * self.frames}: cut the sound")
         x = x + self.positions[: x.shape[1]].astype(x.dtype)
         return tap("tokens", self.ln_post(self.stack(x, key=key)))
+
+
+def heard(mel: Float[Array, "B mels F"]) -> Bool[Array, "B S"]:
+    """Where there is sound: positions of two frames, S = ceil(F / 2), of which one has a band above the spectrogram's minimum.
+
+    Silence that fills a window is at the minimum in every band: transforms.audio.WhisperLogMel floors its logarithm there.
+    """
+    frames = mel.max(1) > mel.min((1, 2))[:, None]
+    frames = jnp.pad(frames, ((0, 0), (0, frames.shape[1] % 2)))
+    return frames.reshape(len(mel), -1, 2).any(2)

@@ -1,4 +1,4 @@
-"""The dual encoder: a picture and a text, each to one vector of a shared space (CLIP, SigLIP, LiT, VSE++)."""
+"""The dual encoder: a picture and a text, or a sound and a text, each to one vector of a shared space (CLIP, SigLIP, LiT)."""
 
 import math
 from collections.abc import Mapping
@@ -6,24 +6,25 @@ from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, Shaped
 
 from mmjax.core.errors import UserError, suggest
 from mmjax.core.tap import frame
-from mmjax.layers.norm import unit
-from mmjax.models.encoders import IMAGE_ENCODERS, TEXT_ENCODERS
-from mmjax.models.encoders import build as encoder
+from mmjax.layers.norm import LayerNorm, unit
+from mmjax.models.encoders import MODALITIES, towers
 
-PROJECTIONS = ("linear", "bias", "none")
+PROJECTIONS = ("linear", "bias", "norm", "none")
 
 
 class DualEncoder(nnx.Module):
     """Two encoders, a projection each, a learned logit scale and, for SigLIP, a logit bias.
 
     Args:
-      image, text: specs of encoders.IMAGE_ENCODERS and TEXT_ENCODERS.
       dim: D of the shared space.
-      image_projection, text_projection: "linear", "bias" (linear with a bias) or "none" (the encoder's width is `dim`).
+      image, audio, text: specs of encoders.MODALITIES; two of them, the third None.
+      image_projection, audio_projection, text_projection: "linear", "bias" (linear with a bias), "norm" (LayerNorm, then
+        linear with a bias: what encoders that were trained apart give is brought to one scale) or "none" (the encoder's width
+        is `dim`).
       logit_scale: the scale's initial value (CLIP 1 / 0.07, SigLIP 10); its logarithm is the parameter.
       max_logit_scale: the scale never exceeds it; None for no limit.
       logit_bias: the bias's initial value (SigLIP -10), or None for no bias.
@@ -34,15 +35,17 @@ class DualEncoder(nnx.Module):
       UserError: specs that name unknown parts or do not fit together.
     """
 
-    PARTS = {"image": IMAGE_ENCODERS, "text": TEXT_ENCODERS}
+    PARTS = MODALITIES
 
     def __init__(
         self,
-        image: Mapping[str, Any],
-        text: Mapping[str, Any],
         dim: int,
+        image: Mapping[str, Any] | None = None,
+        audio: Mapping[str, Any] | None = None,
+        text: Mapping[str, Any] | None = None,
         *,
         image_projection: str = "linear",
+        audio_projection: str = "linear",
         text_projection: str = "linear",
         logit_scale: float = 1 / 0.07,
         max_logit_scale: float | None = 100.0,
@@ -51,11 +54,12 @@ class DualEncoder(nnx.Module):
         remat: str = "none",
         rngs: nnx.Rngs,
     ):
-        shared = {"dtype": dtype, "remat": remat, "rngs": rngs}
-        self.image_encoder = encoder(IMAGE_ENCODERS, image, where="model.image", **shared)
-        self.text_encoder = encoder(TEXT_ENCODERS, text, where="model.text", **shared)
-        self.image_projection = _projection("image", image_projection, self.image_encoder.width, dim, dtype, rngs)
-        self.text_projection = _projection("text", text_projection, self.text_encoder.width, dim, dtype, rngs)
+        kinds = {"image": image_projection, "audio": audio_projection, "text": text_projection}
+        built = towers({"image": image, "audio": audio, "text": text}, dtype=dtype, remat=remat, rngs=rngs)
+        for name, encoder in built.items():
+            setattr(self, f"{name}_encoder", encoder)
+        for name, encoder in built.items():
+            setattr(self, f"{name}_projection", _projection(name, kinds[name], encoder.width, dim, dtype, rngs))
         self.logit_scale = nnx.Param(jnp.full((), math.log(logit_scale), jnp.float32))
         self.logit_bias = None if logit_bias is None else nnx.Param(jnp.full((), logit_bias, jnp.float32))
         self.max_logit_scale = max_logit_scale
@@ -68,14 +72,31 @@ class DualEncoder(nnx.Module):
         A key means training.
         """
         with frame() as out:
-            z = _embed(self.image_encoder(images, key), self.image_projection)
+            z = self.project("image", self.encode("image", images, key))
+        return z, out
+
+    def audio(
+        self, mel: Float[Array, "B mels F"], key: Key[Array, " B"] | None = None
+    ) -> tuple[Float[Array, "B D"], dict[str, Any]]:
+        """Sounds to vectors of length 1 in float32, and the tapped intermediates. A key means training."""
+        with frame() as out:
+            z = self.project("audio", self.encode("audio", mel, key))
         return z, out
 
     def text(self, ids: Int[Array, "B T"], key: Key[Array, " B"] | None = None) -> tuple[Float[Array, "B D"], dict[str, Any]]:
         """Texts to vectors of length 1 in float32, and the tapped intermediates. A key means training."""
         with frame() as out:
-            z = _embed(self.text_encoder(ids, key), self.text_projection)
+            z = self.project("text", self.encode("text", ids, key))
         return z, out
+
+    def encode(self, name: str, x: Shaped[Array, "B ..."], key: Key[Array, " B"] | None = None) -> Float[Array, "B _"]:
+        """The vector that the encoder of a modality gives, before its projection."""
+        return getattr(self, f"{name}_encoder")(x, key)
+
+    def project(self, name: str, x: Float[Array, "B _"]) -> Float[Array, "B D"]:
+        """What the encoder of a modality gave, as a vector of length 1 in float32."""
+        projection = getattr(self, f"{name}_projection")
+        return unit(x if projection is None else projection(x))
 
     def scale(self) -> Float[Array, ""]:
         """What cosines are multiplied by."""
@@ -87,7 +108,19 @@ class DualEncoder(nnx.Module):
         return jnp.zeros((), jnp.float32) if self.logit_bias is None else self.logit_bias[...]
 
 
-def _projection(modality: str, kind: str, width: int, dim: int, dtype: str, rngs: nnx.Rngs) -> nnx.Linear | None:
+class NormLinear(nnx.Module):
+    """LayerNorm, then a linear map with a bias."""
+
+    def __init__(self, width: int, dim: int, *, dtype: str = "float32", rngs: nnx.Rngs):
+        self.norm = LayerNorm(width, dtype=dtype)
+        self.linear = nnx.Linear(width, dim, dtype=jnp.dtype(dtype), rngs=rngs)
+
+    def __call__(self, x: Float[Array, "B _"]) -> Float[Array, "B D"]:
+        """(B, width) to (B, dim)."""
+        return self.linear(self.norm(x))
+
+
+def _projection(modality: str, kind: str, width: int, dim: int, dtype: str, rngs: nnx.Rngs) -> nnx.Module | None:
     where = f"model.{modality}_projection"
     if kind not in PROJECTIONS:
         hint = suggest(kind, PROJECTIONS)
@@ -96,8 +129,6 @@ def _projection(modality: str, kind: str, width: int, dim: int, dtype: str, rngs
         if width != dim:
             raise UserError(f"{where}: 'none' needs dim {dim} to be the encoder's width {width}: use 'linear' or dim {width}")
         return None
+    if kind == "norm":
+        return NormLinear(width, dim, dtype=dtype, rngs=rngs)
     return nnx.Linear(width, dim, use_bias=kind == "bias", dtype=jnp.dtype(dtype), rngs=rngs)
-
-
-def _embed(x: Float[Array, "B _"], projection: nnx.Linear | None) -> Float[Array, "B D"]:
-    return unit(x if projection is None else projection(x))

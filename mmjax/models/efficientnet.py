@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Key
 from mmjax.core.pin import pin
 from mmjax.core.tap import tap
 from mmjax.layers import pool
+from mmjax.layers.conv import depthwise as filter_channels
 from mmjax.layers.norm import BatchNorm
 
 # repeats, kernel, stride of the first, expansion, output channels: Lite0.
@@ -38,6 +39,7 @@ class Conv(nnx.Module):
         dtype: str = "float32",
         rngs: nnx.Rngs,
     ):
+        shifts = {"feature_group_count": inputs, "conv_general_dilated": filter_channels} if depthwise else {}
         self.conv = nnx.Conv(
             inputs,
             outputs,
@@ -45,7 +47,7 @@ class Conv(nnx.Module):
             (stride, stride),
             padding="SAME",
             use_bias=False,
-            feature_group_count=inputs if depthwise else 1,
+            **shifts,
             kernel_init=nnx.initializers.variance_scaling(2.0, "fan_out", "normal"),
             dtype=jnp.dtype(dtype),
             rngs=rngs,

@@ -33,6 +33,8 @@ IMAGE_ENCODERS = {
 VISUAL_ENCODERS = {**IMAGE_ENCODERS, "regions": RegionEncoder}
 TEXT_ENCODERS = {"text_transformer": TextTransformer, "bert": Bert, "gru": GRUText, "bag_of_words": BagOfWords}
 AUDIO_ENCODERS = {"whisper": WhisperEncoder}
+# What an encoder can read, in the order in which assemblies name and build their encoders.
+MODALITIES = {"image": IMAGE_ENCODERS, "audio": AUDIO_ENCODERS, "text": TEXT_ENCODERS}
 
 
 def check(table: registry.Table, spec: Mapping[str, Any], where: str) -> None:
@@ -62,3 +64,19 @@ def build(table: registry.Table, spec: Mapping[str, Any], *, where: str, dtype: 
         return registry.build(table, spec, where=where, dtype=dtype, rngs=rngs, **extra)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
+
+
+def towers(specs: Mapping[str, Mapping[str, Any] | None], *, dtype: str, remat: str, rngs: nnx.Rngs) -> dict[str, nnx.Module]:
+    """The two encoders of an assembly that reads pairs, by modality, in the order of MODALITIES.
+
+    Args:
+      specs: modality -> spec, or None for one that is not read.
+
+    Raises:
+      UserError: not two, or what `build` raises.
+    """
+    given = {name: specs[name] for name in MODALITIES if specs[name] is not None}
+    if len(given) != 2:
+        raise UserError(f"model: two of {', '.join(MODALITIES)} are read together; given: {', '.join(given) or 'none'}")
+    shared = {"dtype": dtype, "remat": remat, "rngs": rngs}
+    return {name: build(MODALITIES[name], spec, where=f"model.{name}", **shared) for name, spec in given.items()}

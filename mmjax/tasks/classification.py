@@ -1,19 +1,21 @@
-"""Classification with one encoder, of pictures, texts or sounds."""
+"""Classification of pictures, texts or sounds, or of two of them together."""
 
+from collections.abc import Collection
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from mmjax.tasks.normalise import Pixels, constants, normalise
+from mmjax.tasks import towers
+from mmjax.tasks.normalise import Pixels, constants
 from mmjax.tasks.task import Binder, Rows, Task, Terms
 
 
 class Classification(Task):
     """Softmax cross-entropy of a classifier's logits; a row whose label is -1 counts nothing.
 
-    Rows: label int (B,), and image uint8 (B, height, width, 3), text int32 (B, T) or audio (B, mels, F).
+    Rows: label int (B,), and what the model reads of image uint8 (B, height, width, 3), audio (B, mels, F), text int32 (B, T).
 
     Args:
       pixels: constants of `normalise`, for pictures.
@@ -27,7 +29,7 @@ class Classification(Task):
 
     def image(self, bind: Binder, params: dict, rows: Rows, key: Key[Array, " B"] | None = None) -> Float[Array, "B D"]:
         """L2-normalised vectors of pictures."""
-        return bind(params).embed(normalise(rows["image"], self._pixels), key)[0]
+        return bind(params).embed(towers.source(rows, "image", self._pixels), key)[0]
 
     def text(self, bind: Binder, params: dict, rows: Rows, key: Key[Array, " B"] | None = None) -> Float[Array, "B D"]:
         """L2-normalised vectors of texts."""
@@ -38,10 +40,16 @@ class Classification(Task):
         return bind(params).embed(rows["audio"], key)[0]
 
     def logits(self, bind: Binder, params: dict, rows: Rows, key: Key[Array, " B"] | None = None) -> Float[Array, "B classes"]:
-        """Class logits of whichever modality the rows have."""
-        if "image" in rows:
-            return bind(params).logits(normalise(rows["image"], self._pixels), key)[0]
-        return bind(params).logits(rows["text"] if "text" in rows else rows["audio"], key)[0]
+        """Class logits of what the rows have."""
+        model = bind(params)
+        return model.decide(towers.vectors(model, rows, key, self._pixels))
+
+    def features(self, bind: Binder, params: dict, rows: Rows) -> dict[str, Float[Array, "B _"]]:
+        """The encoders' vectors by modality, before the head."""
+        return towers.vectors(bind(params), rows, None, self._pixels)
+
+    def encoded(self, bind: Binder, params: dict, rows: Rows, frozen: Collection[str]) -> Rows:
+        return towers.encoded(bind(params), params, rows, frozen, self._pixels)
 
     def encode(self, bind: Binder, params: dict, rows: Rows, key: Key[Array, " B"] | None) -> dict[str, jax.Array]:
         return {"logits": self.logits(bind, params, rows, key), "label": rows["label"]}

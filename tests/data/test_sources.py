@@ -7,7 +7,7 @@ import pytest
 
 from mmjax.core.errors import UserError
 from mmjax.data.builders.write import fresh, write_tfds
-from mmjax.data.sources.memory import Memory, Synthetic
+from mmjax.data.sources.memory import Memory, Synthetic, Tones
 from mmjax.data.sources.prepared import Tfds
 from mmjax.data.sources.source import group_of
 
@@ -119,3 +119,14 @@ def test_a_failed_preparation_leaves_nothing(tmp_path):
     with pytest.raises(OSError, match="disk full"), fresh(tmp_path / "set" / "1.0.0") as folder:
         fail(folder)
     assert list((tmp_path / "set").iterdir()) == []
+
+
+def test_tones_are_what_the_caption_says():
+    for record in Tones(n=30, seed=1):
+        count, length, pitch, _ = record["text"].split()
+        samples, rate = record["audio"]["samples"], record["audio"]["rate"]
+        beep = round(Tones.LENGTHS[length] * rate)
+        assert len(samples) == (beep + 160) * (1 + Tones.COUNTS.index(count))
+        spectrum = np.abs(np.fft.rfft(samples[:beep], 8 * rate))  # an eighth of a Hz a bin
+        assert spectrum.argmax() / 8 == pytest.approx(Tones.PITCHES[pitch], rel=0.15)
+    assert (len(Tones(n=5)), len(list(Tones(n=5)))) == (5, 5)

@@ -29,6 +29,7 @@ class Colours(Task):
 
 COMMON = {
     "batch_size": 2,
+    "batch": {"image": [[4, 4, 3], "uint8"], "text": [[12], "int32"], "group": [[], "int32"]},
     "transforms": [
         {"name": "decode"},
         {"name": "resize", "size": 4},

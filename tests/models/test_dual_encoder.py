@@ -156,7 +156,9 @@ def test_check_names_value_place_and_mend(changes, message):
 
 
 def test_check_needs_every_part_before_building():
-    with pytest.raises(UserError, match="model: 'dual_encoder' needs 'text', 'dim'"):
+    with pytest.raises(UserError, match="model: 'dual_encoder' needs 'dim'"):
         models.check({"name": "dual_encoder", "image": TINY["image"]})
+    with pytest.raises(UserError, match="model: two of image, audio, text are read together; given: image"):
+        models.check({"name": "dual_encoder", "image": TINY["image"], "dim": 6})
     models.check(TINY)
     assert isinstance(models.build(TINY), module.Model)

@@ -95,6 +95,63 @@ def test_lr_rules_multiply_the_whole_update():
     assert found == {path: pytest.approx(value, rel=1e-5) for path, value in wanted.items()}
 
 
+LAYERED = {
+    "text_encoder/embed/embedding": (2, 4),
+    "text_encoder/stack/blocks/mlp/fc1/kernel": (3, 4, 4),
+    "text_encoder/stack/blocks/ln1/scale": (3, 4),
+    "text_encoder/ln_final/scale": (4,),
+    "image_encoder/stem/conv/kernel": (1, 1, 4, 4),
+    "image_encoder/layers/0/project/conv/kernel": (1, 1, 4, 4),
+    "image_encoder/layers/1/project/conv/kernel": (1, 1, 4, 4),
+    "image_encoder/last/conv/kernel": (1, 1, 4, 4),
+    "head/kernel": (4, 2),
+}
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon", "lion"])
+def test_layer_wise_rates(name):
+    """Three stacked layers of decay 1/2: 1/8, 1/4, 1/2, before them 1/16, after them 1; two numbered ones times 0.1 of that."""
+    rng = np.random.default_rng(0)
+    grads = tree.unflatten({path: jnp.asarray(rng.normal(size=shape), jnp.float32) for path, shape in LAYERED.items()})
+
+    def updates(lr_rules):
+        config = {**BASE, "name": name, "lr": 1.0, "lr_rules": lr_rules}
+        tx = optim.make(config, grads, optim.schedule(config["schedule"], 1.0, 100))
+        return tree.flatten(tx.update(grads, tx.init(grads), grads)[0])
+
+    plain = updates([])
+    found = updates([["image_encoder/.*", {"decay": 0.5, "factor": 0.1}], [".*", {"decay": 0.5}]])
+    layers = np.array([1 / 8, 1 / 4, 1 / 2])
+    wanted = {
+        "text_encoder/embed/embedding": 1 / 16,
+        "text_encoder/stack/blocks/mlp/fc1/kernel": layers[:, None, None],
+        "text_encoder/stack/blocks/ln1/scale": layers[:, None],
+        "text_encoder/ln_final/scale": 1,
+        "image_encoder/stem/conv/kernel": 0.1 / 8,
+        "image_encoder/layers/0/project/conv/kernel": 0.1 / 4,
+        "image_encoder/layers/1/project/conv/kernel": 0.1 / 2,
+        "image_encoder/last/conv/kernel": 0.1,
+        "head/kernel": 1,
+    }
+    for path, factor in wanted.items():
+        np.testing.assert_allclose(found[path], plain[path] * factor, rtol=1e-5, err_msg=path)
+
+
+def test_layers_of_a_lone_encoder_without_a_prefix():
+    shapes = {"stack/blocks/fc/kernel": (2, 3, 3), "positions": (4, 3), "ln_post/scale": (3,)}
+    leaves = {path: jax.ShapeDtypeStruct(shape, jnp.float32) for path, shape in shapes.items()}
+    found = optim.layer_wise({path: {"decay": 0.5} for path in leaves}, leaves)
+    assert np.ravel(found["stack/blocks/fc/kernel"]).tolist() == [0.25, 0.5]
+    assert (found["positions"], found["ln_post/scale"]) == (0.125, 1.0)
+
+
+def test_a_decay_by_layers_needs_layers():
+    with pytest.raises(UserError, match=r"optim.lr_rules: a decay by layers covers no layer"):
+        update(lr_rules=[[".*", {"decay": 0.5}]])
+    with pytest.raises(UserError, match=r"optim.lr_rules: \{'decoy': 0.5\} is neither a number nor"):
+        update(lr_rules=[[".*", {"decoy": 0.5}]])
+
+
 @pytest.mark.parametrize("table", ["lr_rules", "decay_rules"])
 def test_a_rule_that_covers_no_leaf_is_an_error(table):
     with pytest.raises(UserError, match=rf"optim.{table}: rule 'fc/kernal' covers no leaf; .* Did you mean 'fc/kernel'\?"):

@@ -11,6 +11,7 @@ from typing import Any
 from mmjax.core.errors import UserError, suggest
 from mmjax.data import store
 from mmjax.data.builders import (
+    asterisk_en,
     emoji4,
     emoji_entailment,
     emoji_pairs,
@@ -37,6 +38,7 @@ BUILDERS = {
     "fashion_mnist": fashion_mnist,
     "flags_facts": flags_facts,
     "flags_vqa": flags_vqa,
+    "asterisk_en": asterisk_en,
 }
 
 

@@ -3,7 +3,7 @@
 from mmjax.data.sources.audio import AudioFolder
 from mmjax.data.sources.coco import Karpathy, Vqa
 from mmjax.data.sources.folders import ClassFolder, PairsFolder
-from mmjax.data.sources.memory import Memory, Synthetic
+from mmjax.data.sources.memory import Memory, Synthetic, Tones
 from mmjax.data.sources.parquet import Parquet
 from mmjax.data.sources.prepared import ArrayRecord, Tfds
 from mmjax.data.sources.tables import Csv, Json
@@ -25,4 +25,5 @@ SOURCES = {
     "video_folder": VideoFolder,
     "memory": Memory,
     "synthetic": Synthetic,
+    "tones": Tones,
 }

@@ -1,4 +1,4 @@
-"""Records that no file holds: those of a list, and drawings made on the spot."""
+"""Records that no file holds: those of a list, and drawings and tones made on the spot."""
 
 from collections.abc import Sequence
 
@@ -71,6 +71,38 @@ def _draw(draw: ImageDraw.ImageDraw, shape: str, box: tuple[float, ...], colour:
         draw.polygon([((left + right) / 2, top), (right, bottom), (left, bottom)], fill=colour)
     else:
         draw.ellipse(box, outline=colour, width=max(1, round((right - left) / 5)))
+
+
+class Tones:
+    """Beeps such as "three long high tones", at 8 kHz: sounds for tests and debug runs. There are 18 captions.
+
+    Args:
+      n: how many.
+      seed: another seed gives others.
+    """
+
+    COUNTS = ("one", "two", "three")
+    LENGTHS = {"short": 0.03, "long": 0.09}  # seconds
+    PITCHES = {"low": 200.0, "middle": 800.0, "high": 3000.0}  # Hz, within a tenth
+    RATE = 8000
+
+    def __init__(self, n: int = 256, seed: int = 0):
+        self._n, self._seed = n, seed
+
+    def __len__(self) -> int:
+        return self._n
+
+    def __getitem__(self, i: int) -> Record:
+        if not 0 <= i < self._n:
+            raise IndexError(i)
+        rng = keys.rng(self._seed, "tones", i)
+        count, length, pitch = (list(part)[rng.integers(len(part))] for part in (self.COUNTS, self.LENGTHS, self.PITCHES))
+        time = np.arange(round(self.LENGTHS[length] * self.RATE)) / self.RATE
+        beep = np.sin(2 * np.pi * self.PITCHES[pitch] * rng.uniform(0.9, 1.1) * time)
+        samples = np.tile(np.concatenate([beep, np.zeros(160)]), self.COUNTS.index(count) + 1)
+        text = f"{count} {length} {pitch} tone{'' if count == 'one' else 's'}"
+        audio = {"samples": samples.astype(np.float32), "rate": self.RATE}
+        return {"audio": audio, "text": text, "id": f"tones-{i}", "group": group_of(text)}
 
 
 class Memory:

@@ -35,3 +35,9 @@ TRANSFORMS = {
     "ast_log_mel": audio.AstLogMel,
     "frames": functools.partial(video.Frames, PICTURES),
 }
+# What is left of a list of transforms where a record has, or is asked for, one modality alone.
+OF_MODALITY = {
+    "image": (*PICTURES,),
+    "text": ("pick_caption", "tokenise", "mask_tokens"),
+    "audio": ("decode_audio", "fit_audio", "whisper_log_mel", "ast_log_mel"),
+}
