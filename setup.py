@@ -60,6 +60,7 @@ setup(
         "pillow>=11",
         "pyarrow>=20",
         "resvg-py==0.5.0",
+        "scipy>=1.15",  # L-BFGS of the linear probe
         "simplejpeg>=1.8",
         "tensorboardX>=2.6.4",
         "tokenizers>=0.22",

@@ -31,9 +31,9 @@ def build(config: Mapping[str, Any]) -> tuple[Model, Task]:
     """The model (shapes only) and the task of a resolved config; a task that carries a batch (a queue) is told its size."""
     model = models.build(config["model"], dtype=config["compute_dtype"], remat=config["remat"])
     registry.check(TASKS, config["task"], "task")
-    known = {"batch_size": config["batch_size"]}
-    accepted = registry.parameters(TASKS[config["task"]["name"]])
-    return model, registry.build(TASKS, config["task"], where="task", **{k: v for k, v in known.items() if k in accepted})
+    carries = "batch_size" in registry.parameters(TASKS[config["task"]["name"]])
+    known = {"batch_size": config["batch_size"]} if carries else {}
+    return model, registry.build(TASKS, config["task"], where="task", **known)
 
 
 def abstract_batch(config: Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:

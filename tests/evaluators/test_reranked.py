@@ -49,7 +49,7 @@ def evaluator(shortlist, **tile):
     mesh = meshes.make({"data": -1}, jax.devices()[:1])
     model = module.define(lambda key: Nothing(module.rngs(key)))
     source = {"name": "memory", "records": records}
-    common = {"transforms": transforms, "batch_size": 4}
+    common = {"transforms": transforms, "batch_size": 4, "batch": ["image", "text"]}
     return Reranked(model, Written(), mesh, common, set="test", source=source, shortlist=shortlist, **tile)
 
 
