@@ -22,5 +22,5 @@ def test_a_row_is_of_the_map_of_today_and_near(case):
     errors = row["errors"]
     for what in ("outputs", "loss", "gradients"):
         # Where fp32 itself is too coarse: not much farther from their float64 than their own fp32 is.
-        coarse = 3 * errors["theirs_to_their_float64"][what] if "theirs_to_their_float64" in errors else 0
+        coarse = 3 * errors["theirs_to_their_float64"][what]
         assert errors["ours_to_theirs"][what] < TOLERANCE or errors["ours_to_their_float64"][what] < coarse, what
