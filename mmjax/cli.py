@@ -266,9 +266,8 @@ def _check_data(config: dict[str, Any], sheet: str) -> None:
 
     try:
         looked_at = min(config["batch_size"], 36)
-        stream = Stream(
-            **{"fields": tuple(config["batch"])} | config["data"] | {"workers": 0}, batch_size=looked_at, seed=config["seed"]
-        )
+        data = config["data"] | {"workers": 0, "fields": tuple(config["batch"])}
+        stream = Stream(**data, batch_size=looked_at, seed=config["seed"])
     except UserError as error:
         print(f"\nno data to look at: {error}")
         return

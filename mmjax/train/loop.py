@@ -64,7 +64,7 @@ def setup(config: dict[str, Any], workdir: str) -> Run:
     check_client(config)
     _same_run(config, workdir)
     stream = Stream(
-        **{"fields": tuple(config["batch"])} | config["data"],
+        **config["data"],
         batch_size=config["batch_size"],
         fields=tuple(config["batch"]),
         seed=config["seed"],
