@@ -56,7 +56,7 @@ def test_sounds_and_texts_meet_in_one_space(kind):
     z = task.encode(bind, params, rows, None)
     np.testing.assert_allclose(z["audio"], task.audio(bind, params, rows), rtol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(z["audio"], axis=1), 1, rtol=1e-6)
-    terms = task.relate(bind, params, z, {})[0] | task.read(bind, params, z, {}, None)
+    terms = task.relate(bind, params, z)[0] | task.read(bind, params, z, {}, None)
     np.testing.assert_allclose(terms["cosine/positive"][0], np.sum(z["audio"] * z["text"]), rtol=1e-5)
     logits = bind(params).scale() * np.asarray(z["audio"]) @ np.asarray(z["text"]).T
     both = [-np.diag(jax.nn.log_softmax(logits, axis)).mean() for axis in (0, 1)]
