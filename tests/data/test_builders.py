@@ -343,10 +343,7 @@ def test_every_set_says_what_it_is():
         assert all(row["counts"].values())
         assert len(builder.__doc__.splitlines()) > 10
         for package in row["packages"]:
-            # A set made of another's packages says whose.
-            assert package["version"] in builder.__doc__ or any(
-                other in builder.__doc__ for other in ("emoji4", "emoji_vqa", "flags_facts")
-            )
+            assert package["version"] in builder.__doc__
             assert len(package["sha256"]) == 64
             assert f"{package['name']} {package['version']} (sha256 {package['sha256'][:8]})" in builders.table()
 

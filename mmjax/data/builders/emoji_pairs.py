@@ -10,6 +10,9 @@ Truth follows from the grids. Half of the statements of a template are true, and
 
 Splits as emoji_vqa's: train and validation of the same things and styles; unseen_concepts, each statement about a thing that
 train lacks; unseen_style. tokenizer.json numbers the word pieces of train's statements in both languages, as emoji_vqa's does.
+
+Made of emoji4's packages: @iconify-json/noto 1.2.9, twemoji 1.2.5, openmoji 1.2.29 and fluent-emoji-flat 1.2.6, and
+emojibase-data 17.0.0.
 """
 
 import itertools

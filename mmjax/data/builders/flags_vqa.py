@@ -15,6 +15,8 @@ tokenizer.json numbers the word pieces of train's lower-cased questions, as emoj
 Measured: 1,240 and 234 questions, 337 answers, 717 tokens. On heldout, by metrics.answers.Blind of train: majority 0.338,
 question-only 0.380 (continent 0.179, region 0.051, language 0.513, border 0.513). No answer of heldout is missing from train's.
 The download is flags_facts' 7 MB; prepared in 2 s of processor time; 4 MB on disk.
+
+Made of flags_facts' packages: world-countries 5.1.0 and flag-icons 7.5.0.
 """
 
 from collections.abc import Iterator, Sequence
