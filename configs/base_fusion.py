@@ -12,7 +12,7 @@ ARGS = ("", "vqa", "captions", "small", "debug")
 VOCAB, BASE = 30522, {"width": 768, "heads": 12, "mlp": 3072, "dropout": 0.1}
 ANSWERS = 3129
 # emoji_vqa: its picture, its words and its answers.
-SIZE, WORDS, LISTED, QUESTION, CAPTION = 96, 789, 110, 24, 28
+SIZE, WORDS, LISTED, QUESTION, CAPTION = 96, 788, 110, 16, 25
 SMALL = {"width": 128, "heads": 4, "mlp": 256, "dropout": 0.0}
 # A toy's blocks, picture, words and answers.
 TOY = {"width": 32, "heads": 4, "mlp": 64}
@@ -96,7 +96,7 @@ def vqa(length: int, size: int = 384) -> ConfigDict:
 def small(c: ConfigDict, arg: str) -> ConfigDict:
     """`c`'s model on emoji_vqa; of "captions" the task is masked words of what is in the grid, row by row."""
     shift = [{"name": "decode"}, {"name": "random_shift", "pixels": 3, "scale": [1.0, 1.0], "size": SIZE}]
-    tokenise = {"name": "tokenise", "tokenizer": "emoji_vqa", "length": QUESTION, "field": "question"}
+    tokenise = {"name": "tokenise", "tokenizer": "emoji_vqa", "length": QUESTION, "field": "question", "bos": "[MASK]"}
     answers = {"name": "answers", "answers": "emoji_vqa"}
     asked = {"name": "tfds", "dataset": "emoji_vqa", "split": "train"}
     c.data.sources, c.data.workers = [{"source": {**asked, "cache": True}}], 0
@@ -109,7 +109,7 @@ def small(c: ConfigDict, arg: str) -> ConfigDict:
     if arg == "captions":
         c.steps, c.optim.schedule.warmup = 600, 60
         c.task = {"name": "pretraining", "weights": {"masked_tokens": 1.0}}
-        told = {**tokenise, "length": CAPTION, "field": "grid", "into": "text"}
+        told = {"name": "tokenise", "tokenizer": "emoji_vqa", "length": CAPTION, "field": "caption", "into": "text"}
         c.data.transforms = [*shift, told, {"name": "mask_tokens", "tokenizer": "emoji_vqa", "rate": 0.5}]
         c.batch = {
             "image": [[SIZE, SIZE, 3], "uint8"],

@@ -34,7 +34,7 @@ def get_config(arg: str = "") -> ConfigDict:
     # Pictures of other kinds, with captions of their own, help: the maps have more to go by than 761 stamps.
     c.data.sources = [
         {"source": {"name": "tfds", "dataset": name, "split": "train", "cache": True}, "weight": weight}
-        for name, weight in (("tuxpaint", 0.4), ("openclipart", 0.4), ("emoji4", 0.2))
+        for name, weight in (("tuxpaint", 0.4), ("openclipart", 0.3), ("emoji4", 0.3))
     ]
     c.data.transforms = [
         {"name": "decode"},
@@ -42,11 +42,11 @@ def get_config(arg: str = "") -> ConfigDict:
         {"name": "flip"},
         tokenise,
     ]
-    c.cache = 12
+    c.cache = 24
     c.batch = {"image": [[SIZE, SIZE, 3], "uint8"], "text": [[LENGTH], "int32"], "group": [[], "int32"]}
     c.model = {
         "name": "dual_encoder",
-        "dim": 256,
+        "dim": 384,
         "image": {"name": "efficientnet_lite", "size": SIZE},
         "text": MINILM,
         "image_projection": "norm",
@@ -55,8 +55,10 @@ def get_config(arg: str = "") -> ConfigDict:
     }
     c.task = {"name": "contrastive", "loss": {"name": "softmax"}, "pixels": {"mean": [127 / 255] * 3, "std": [128 / 255] * 3}}
     c.init = [FROM_IMAGES, FROM_TEXTS]
-    c.freeze = [["(image|text)_encoder/.*", True]]
-    c.optim.lr, c.optim.weight_decay = 1e-3, 1.0
+    # The scale stays: it would rise until the few pairs are told apart and nothing is learned of others.
+    c.freeze = [["(image|text)_encoder/.*", True], ["logit_scale", True]]
+    # Muon moves all directions of a map alike. Adam follows the few strong ones and ends 0.04 lower (README).
+    c.optim.name, c.optim.lr, c.optim.weight_decay = "muon", 5e-3, 0.4
     c.optim.schedule = {"name": "cosine", "warmup": 20}
     c.eval.batch_size = 64
     c.eval.transforms = [{"name": "decode"}, {"name": "resize", "size": SIZE}, tokenise]

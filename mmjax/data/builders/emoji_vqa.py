@@ -1,9 +1,10 @@
 """Questions about grids of emoji, in English and Chinese, 96 x 96 pixels.
 
 A row is one question about one grid of nine squares (emoji_grid says what is in them and whence): image; question and
-question_zh; answers and answers_zh, lists of one; type and template, see TEMPLATES; grid, styles and colours, what is in the
-squares row by row, parted by ",", empty where nothing (a colour also where the drawing has no clear one); group and item, the
-grid's number; id, SPLIT-GRID-TYPE. Four questions of four types come of each grid.
+question_zh; answers and answers_zh, lists of one; type and template, see TEMPLATES; caption and caption_zh, facts to learn
+words by: what TOLD squares hold, with place, colour and kind, and two counts; grid, styles and colours, what is in the
+squares row by row, parted by ",", empty where nothing (a colour also where the drawing has no clear one); group, and item, the
+grid's number in its split; id, SPLIT-GRID-TYPE. Four questions of four types come of each grid.
 
 Truth is the grid's, not a person's: each answer follows from it. A thing is asked about by its name of Unicode's CLDR; only
 words that hold for one of the used emoji are used. Colours are measured (emoji_grid.colour_of) and asked only where clear.
@@ -66,7 +67,7 @@ from mmjax.data.builders.write import write_tfds
 from mmjax.data.sources.source import group_of
 from mmjax.data.tokenizers import MASKED
 
-VERSION = "1.0.0"
+VERSION = "1.1.0"
 LICENCE = "drawings Noto Apache-2.0, Twemoji CC-BY-4.0, OpenMoji CC-BY-SA-4.0, Fluent MIT; names MIT and Unicode"
 ABOUT = "questions about 3 x 3 grids of emoji in English and Chinese, balanced answers, 96 x 96 pixels"
 COUNTS = {"train": 40_000, "validation": 4_000, "unseen_concepts": 4_000, "unseen_style": 4_000}
@@ -75,6 +76,8 @@ PACKAGES = emoji4.PACKAGES
 EACH = 4  # questions of a grid, each of another type
 MOST = 4  # the largest number that is an answer
 ABSENT = 4  # things that are not in a grid, which it is asked about too
+TOLD = 2  # squares that a caption tells of
+FORMS = ("{}", "{:zh}")
 WORDS = {"yes": "是", "no": "否"} | {str(n): str(n) for n in range(MOST + 1)} | KINDS_ZH | POSITIONS | COLOURS
 PLACES = tuple(POSITIONS)
 
@@ -290,16 +293,17 @@ def build(folder: Path, vocabulary: int = 2048) -> None:
     text = tfds.features.Text()
     features = {
         "image": tfds.features.Image(shape=(SIDE * CELL, SIDE * CELL, 3), encoding_format="png"),
-        "group": np.int64,
+        **dict.fromkeys(("group", "item"), np.int64),
         **dict.fromkeys(("answers", "answers_zh"), tfds.features.Sequence(text)),
-        **dict.fromkeys(("question", "question_zh", "type", "template", "grid", "styles", "colours", "id"), text),
+        **dict.fromkeys(("question", "question_zh", "caption", "caption_zh", "type", "template"), text),
+        **dict.fromkeys(("grid", "styles", "colours", "id"), text),
     }
     write_tfds(folder, "emoji_vqa", VERSION, features, splits, __doc__, LICENCE)
     counts = collections.Counter((row["answers"][0], row["answers_zh"][0]) for row in splits["train"])
     answers = sorted(counts, key=lambda pair: (-counts[pair], pair))
     for name, listed in zip(("answers.txt", "answers_zh.txt"), zip(*answers, strict=True), strict=True):
         (folder / name).write_text("".join(f"{answer}\n" for answer in listed), encoding="utf-8")
-    asked = [row[key] for row in splits["train"] for key in ("question", "question_zh")]
+    asked = [row[key] for row in splits["train"] for key in ("question", "question_zh", "caption", "caption_zh")]
     tokens = write_tokenizer(folder, asked, vocabulary, "wordpiece", MASKED)
     facts = {"answers": len(answers), "unseen": sorted(made.unseen), "vocabulary": tokens}
     write_manifest(folder, "emoji_vqa", PACKAGES, LICENCE, **facts)
@@ -309,7 +313,7 @@ def rows(made: World, split: str, count: int) -> Iterator[dict[str, Any]]:
     """The records of a split of COUNTS; of another count, the first ones."""
     from tqdm import tqdm
 
-    rng = np.random.default_rng([0, list(COUNTS).index(split)])
+    rng, telling = (np.random.default_rng([i, list(COUNTS).index(split)]) for i in (0, 1))
     balance, number = Balance(rng), 0
     with tqdm(total=count, desc=f"emoji_vqa: drawing {split}", unit="", disable=None) as bar:
         while number * EACH < count:
@@ -319,7 +323,7 @@ def rows(made: World, split: str, count: int) -> Iterator[dict[str, Any]]:
                 continue  # a grid that too little can be asked about
             image = picture(scene.grid, made, rng)
             for template, choice in asked:
-                yield _row(made, scene, template, choice, image, f"{split}-{number}")
+                yield _row(made, scene, template, choice, image, f"{split}-{number}") | _told(made, scene, telling)
             number += 1
             bar.update(EACH)
 
@@ -381,5 +385,26 @@ def _row(made: World, scene: Scene, template: str, choice: Choice, image: bytes,
         "styles": ",".join(scene.grid.styles),
         "colours": ",".join(scene.colours),
         "group": group_of(grid),
+        "item": int(grid.rpartition("-")[2]),
         "id": f"{grid}-{form.type}",
     }
+
+
+def _told(made: World, scene: Scene, rng: np.random.Generator) -> dict[str, str]:
+    """A caption, facts in any order: what TOLD squares hold, how many there are of a thing, and of one that is not or a kind.
+
+    "2 dogs, bus centre vehicle, 0 cats, dog top left brown animal"
+    """
+    filled = [i for i, noun in enumerate(scene.grid.nouns) if noun]
+    facts = [
+        [value for value in (scene.grid.nouns[i], PLACES[i], scene.colours[i], scene.kinds[i]) if value]
+        for i in rng.permutation(filled)[:TOLD].tolist()
+    ]
+    english, chinese = ([" ".join(form.format(made.words[value]) for value in fact) for fact in facts] for form in FORMS)
+    other = list(KINDS) if rng.random() < 0.5 else [noun for noun in scene.nouns if noun not in scene.grid.nouns]
+    for name in (scene.grid.nouns[filled[int(rng.integers(len(filled)))]], other[int(rng.integers(len(other)))]):
+        n, word = (scene.kinds if name in KINDS else scene.grid.nouns).count(name), made.words[name]
+        english.append(f"{n} {word if n == 1 else word.plural}")
+        chinese.append(f"{n}个{word:zh}")
+    order = rng.permutation(len(english)).tolist()
+    return {"caption": ", ".join(english[i] for i in order), "caption_zh": "，".join(chinese[i] for i in order)}
