@@ -1,28 +1,33 @@
 """What the recipes of models that read picture and text together share: BERT's size, VQA v2, a CPU-sized run, a toy.
 
 Not a recipe by itself. Arguments of such a recipe: "" as published; "vqa" fine-tuning on VQA v2 as published; "small" on
-emoji_vqa, CPU-sized; "captions", what "small" may start from: masked words of what is in the grids; "debug", a toy on drawings
-that need no download.
+emoji_vqa, CPU-sized; "captions", what "small" may start from: masked words of what is in the grids; "entailment" and, of models
+that read two pictures, "pairs": the same model on emoji_entailment and emoji_pairs, begun with runs/RECIPE_captions
+(--config.init=none: with nothing); "debug", a toy on drawings that need no download.
 """
 
 from base import get_config as base
 from ml_collections import ConfigDict
 
-ARGS = ("", "vqa", "captions", "small", "debug")
+ARGS = ("", "vqa", "captions", "small", "entailment", "debug")
 VOCAB, BASE = 30522, {"width": 768, "heads": 12, "mlp": 3072, "dropout": 0.1}
 ANSWERS = 3129
 # emoji_vqa: its picture, its words and its answers.
 SIZE, WORDS, LISTED, QUESTION, CAPTION = 96, 789, 110, 24, 28
+# emoji_entailment's and emoji_pairs' verdicts, and tokens of a statement about two grids, in emoji_vqa's vocabulary.
+VERDICTS, STATEMENT = {"entailment": 3, "pairs": 2}, 44
+GRIDS = ("captions", "small", *VERDICTS)
 SMALL = {"width": 128, "heads": 4, "mlp": 256, "dropout": 0.0}
 # A toy's blocks, picture, words and answers.
 TOY = {"width": 32, "heads": 4, "mlp": 64}
 TOY_PICTURE, TOY_WORDS, TOY_LENGTH, TOY_ANSWERS = {"size": 32, "patch": 16}, 259, 40, 6
 
 
-def check(arg: str) -> None:
-    """Raises ValueError for an argument that there is not."""
-    if arg not in ARGS:
-        raise ValueError(f"unknown argument {arg!r}; it takes: {', '.join(filter(None, ARGS))}")
+def check(arg: str, pairs: bool = False) -> None:
+    """Raises ValueError for an argument that there is not; `pairs` is whether there is that one."""
+    choices = (*ARGS, "pairs") if pairs else ARGS
+    if arg not in choices:
+        raise ValueError(f"unknown argument {arg!r}; it takes: {', '.join(filter(None, choices))}")
 
 
 def start(c: ConfigDict, path: str, fresh: tuple[str, ...] = (), dropped: tuple[str, ...] = ()) -> None:
@@ -125,6 +130,32 @@ def small(c: ConfigDict, arg: str) -> ConfigDict:
             {"name": "answers", "set": split, "source": {**asked, "split": split}, "training": asked}
             for split in ("validation", "unseen_concepts", "unseen_style")
         ]
+    return c
+
+
+def stated(c: ConfigDict, arg: str) -> ConfigDict:
+    """`c`, which `small` made, on statements: of "entailment" about a grid, of "pairs" about two."""
+    dataset, count, pairs = f"emoji_{arg}", VERDICTS[arg], arg == "pairs"
+    length = STATEMENT if pairs else QUESTION
+
+    def other(spec: dict) -> dict:
+        return {**spec, "dataset": dataset}
+
+    c.data.sources = [{"source": other(c.data.sources[0]["source"])}]
+    c.eval.sets = [{**spec, "source": other(spec["source"]), "training": other(spec["training"])} for spec in c.eval.sets]
+    for part in (c.data, c.eval):
+        *seen, tokenise, answers = part.transforms
+        second = [{"name": "second_image", "transforms": seen}] if pairs else []
+        part.transforms = [*seen, *second, {**tokenise, "length": length}, {**answers, "answers": dataset}]
+    c.batch = _asked(SIZE, length, count)
+    c.model.heads = {"verdicts" if pairs else "answers": count}
+    fresh = ["verdict_head/.*", "text_encoder/positions"] if pairs else ["answer_head/.*"]
+    if pairs:
+        c.batch.image_b, c.model.text.length = c.batch.image, length
+        for spec in c.eval.sets:
+            spec["fields"] = ["image", "image_b", "question"]
+    start(c, f"runs/{c.model.name}_captions", (), ("words_head", "answer_head"))
+    c.init.map = [*([name, None] for name in fresh), *c.init.map]
     return c
 
 

@@ -18,10 +18,11 @@ GOLDEN = ROOT / "tests" / "golden"
 RECIPES = sorted(p.stem for p in (ROOT / "configs").glob("*.py") if not p.stem.startswith("base"))
 # Enough devices for every recipe's fsdp, and few enough to divide every batch: 64, or the paper's where its batch is small.
 MACHINES = {"quickstart": 1, "visualbert": 4, "lxmert": 4}
-ALONE = ("debug", "small", "captions")
+ALONE = ("debug", "small", "captions", "entailment", "pairs")
 # What recipes take, where it is more than "debug".
-FUSION = ("", "vqa", "captions", "small", "debug")
-ARGUMENTS = {"albef": ("", "debug", "small")} | dict.fromkeys(("visualbert", "lxmert", "vilt", "cross_encoder"), FUSION)
+FUSION = ("", "vqa", "captions", "small", "entailment", "debug")
+ARGUMENTS = {"albef": ("", "debug", "small")} | dict.fromkeys(("lxmert", "cross_encoder"), FUSION)
+ARGUMENTS |= dict.fromkeys(("visualbert", "vilt"), (*FUSION, "pairs"))
 GOLDENS = [(name, arg) for name in RECIPES for arg in ARGUMENTS.get(name, ("", "debug"))]
 
 
