@@ -292,6 +292,7 @@ def test_pairs(world, monkeypatch):
             true = left[i] == right[i] != ""
         assert row["answers"] == ["true" if true else "false"], row
         assert row["answers_zh"] == ["真" if true else "假"]
+        assert not re.search("[a-zA-Z{}]", row["question_zh"]), row
         counts[row["id"].partition("-")[0], row["type"], true] += 1
     for template in emoji_pairs.TEMPLATES:
         assert abs(counts["train", template, False] - counts["train", template, True]) <= 2
@@ -331,6 +332,7 @@ def test_entailment_is_truth_whatever_is_covered(world, monkeypatch):
             seen.add(bool(holds(text, grid)))
         verdict = {(True,): "entailment", (False, True): "neutral", (False,): "contradiction"}[tuple(sorted(seen))]
         assert row["answers"] == [verdict], row
+        assert not re.search("[a-zA-Z{}]", row["question_zh"]), row
         counts[row["type"], verdict] += 1
     for template in emoji_entailment.TEMPLATES:
         assert min(counts[template, verdict] for verdict in emoji_entailment.VERDICTS) > 20, template

@@ -114,8 +114,8 @@ def _more(premise: Premise) -> Iterator[Choice]:
 TEMPLATES = {
     "there": Statement(_there, "There is {:a}.", "图中有{:zh}。"),
     "none": Statement(_none, "There is no {}.", "图中没有{:zh}。"),
-    "exactly": Statement(_exactly, "There are exactly {} {:s}.", "图中{1:zh}正好出现{0}次。", "There is exactly {} {}."),
-    "at_least": Statement(_at_least, "There are at least {} {:s}.", "图中{1:zh}至少出现{0}次。"),
+    "exactly": Statement(_exactly, "There are exactly {} {:s}.", "图中{1:zh}正好出现{0:zh}次。", "There is exactly {} {}."),
+    "at_least": Statement(_at_least, "There are at least {} {:s}.", "图中{1:zh}至少出现{0:zh}次。"),
     "in_line": Statement(_in_line, "There is {:a} in the {}.", "{1:zh}有{0:zh}。"),
     "at": Statement(_at, "There is {:a} in the {} square.", "{1:zh}的格子里有{0:zh}。"),
     "more": Statement(_more, "There are more {:s} than {:s}.", "图中{:zh}比{:zh}多。"),

@@ -108,7 +108,7 @@ TEMPLATES = {
     "total": Statement(
         _total,
         "There are exactly {} {:s} in the two pictures together.",
-        "{1:zh}在两张图里一共正好出现{0}次。",
+        "{1:zh}在两张图里一共正好出现{0:zh}次。",
         "There is exactly {} {} in the two pictures together.",
     ),
     "each": Statement(
