@@ -31,8 +31,8 @@ def check(arg: str, pairs: bool = False) -> None:
 
 
 def start(c: ConfigDict, path: str, fresh: tuple[str, ...] = (), dropped: tuple[str, ...] = ()) -> None:
-    """Begins with the weights at `path`: `fresh` are modules that it lacks, `dropped` those of its own that are not wanted."""
-    new, old = ([f"{name}/.*" for name in names] for names in (fresh, dropped))
+    """Begins with the weights at `path`: `fresh` are parts that it lacks, `dropped` those of its own that are not wanted."""
+    new, old = ([f"{name}(/.*)?" for name in names] for names in (fresh, dropped))
     c.init = {"from": path, "map": [*([name, None] for name in new), ["(.*)", r"\1"], *([None, name] for name in old)]}
 
 
@@ -133,8 +133,11 @@ def small(c: ConfigDict, arg: str) -> ConfigDict:
     return c
 
 
-def stated(c: ConfigDict, arg: str) -> ConfigDict:
-    """`c`, which `small` made, on statements: of "entailment" about a grid, of "pairs" about two."""
+def stated(c: ConfigDict, arg: str, shapes: tuple[str, ...] = ()) -> ConfigDict:
+    """`c`, which `small` made, on statements: of "entailment" about a grid, of "pairs" about two.
+
+    `shapes` are parts that have another shape where there are two pictures.
+    """
     dataset, count, pairs = f"emoji_{arg}", VERDICTS[arg], arg == "pairs"
     length = STATEMENT if pairs else QUESTION
 
@@ -149,13 +152,13 @@ def stated(c: ConfigDict, arg: str) -> ConfigDict:
         part.transforms = [*seen, *second, {**tokenise, "length": length}, {**answers, "answers": dataset}]
     c.batch = _asked(SIZE, length, count)
     c.model.heads = {"verdicts" if pairs else "answers": count}
-    fresh = ["verdict_head/.*", "text_encoder/positions"] if pairs else ["answer_head/.*"]
     if pairs:
         c.batch.image_b, c.model.text.length = c.batch.image, length
         for spec in c.eval.sets:
             spec["fields"] = ["image", "image_b", "question"]
-    start(c, f"runs/{c.model.name}_captions", (), ("words_head", "answer_head"))
-    c.init.map = [*([name, None] for name in fresh), *c.init.map]
+    anew = ("text_encoder/positions", *shapes) if pairs else ()
+    head = "verdict_head" if pairs else "answer_head"
+    start(c, f"runs/{c.model.name}_captions", (head, *anew), ("words_head", "answer_head", *anew))
     return c
 
 

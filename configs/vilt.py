@@ -48,10 +48,9 @@ def get_config(arg: str = "") -> ConfigDict:
         c.model.text.update({"vocab": fusion.WORDS, "length": fusion.CAPTION, **fusion.SMALL})
         c.model.heads = {"words": True, "answers": fusion.LISTED}
     if arg in fusion.VERDICTS:
-        fusion.stated(c, arg)
+        fusion.stated(c, arg, ("types",))
     if arg == "pairs":
         c.model.types = 3
-        c.init.map = [["types", None], *c.init.map]
     if arg == "debug":
         fusion.debug(c)
         c.model.image.update({**fusion.TOY_PICTURE, "depth": 2, **fusion.TOY})
