@@ -15,7 +15,7 @@ ANSWERS = 3129
 # emoji_vqa: its picture, its words and its answers.
 SIZE, WORDS, LISTED, QUESTION, CAPTION = 96, 789, 110, 24, 28
 # emoji_entailment's and emoji_pairs' verdicts, and tokens of a statement about two grids, in emoji_vqa's vocabulary.
-VERDICTS, STATEMENT = {"entailment": 3, "pairs": 2}, 44
+VERDICTS, STATEMENT = {"entailment": 3, "pairs": 2}, 48
 GRIDS = ("captions", "small", *VERDICTS)
 SMALL = {"width": 128, "heads": 4, "mlp": 256, "dropout": 0.0}
 # A toy's blocks, picture, words and answers.
