@@ -172,7 +172,7 @@ def debug(c: ConfigDict) -> ConfigDict:
     c.compute_dtype, c.remat, c.data.workers = "float32", "none", 0
     c.task = {"name": "answers", "loss": "softmax"}
     c.data.sources = [{"source": source}]
-    c.data.transforms = c.eval.transforms = [{"name": "decode"}, tokenise, scores]
+    c.data.transforms = c.eval.transforms = [{"name": "decode"}, {"name": "resize", "size": size}, tokenise, scores]
     c.batch = _asked(size, length, len(answers))
     c.eval.every, c.eval.batch_size = 0, 16
     c.eval.sets = [{"name": "answers", "set": "drawings", "source": {**source, "n": 32, "seed": 1}, "training": source}]
