@@ -13,9 +13,9 @@ Splits as emoji_vqa's: train and validation of the same things and styles; unsee
 train lacks; unseen_style. answers.txt and answers_zh.txt list the verdicts; tokenizer.json numbers the word pieces of train's
 statements in both languages, as emoji_vqa's does.
 
-Measured: train 7,999 false and 8,001 true, 2,108 different statements, 745 tokens. The most frequent training verdict of the same
-words is right in 0.501 of validation, 0.500 of unseen_concepts, 0.498 of unseen_style. Prepared in 52 s of processor time; 252 MB
-on disk.
+Measured: train 7,999 false and 8,001 true, 2,108 different statements, 745 tokens. The most frequent training verdict of the
+same words is right in 0.501 of validation, 0.500 of unseen_concepts, 0.498 of unseen_style. Prepared in 52 s of processor time;
+252 MB on disk.
 
 Made of emoji4's packages: @iconify-json/noto 1.2.9, twemoji 1.2.5, openmoji 1.2.29 and fluent-emoji-flat 1.2.6, and
 emojibase-data 17.0.0.
