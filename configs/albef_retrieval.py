@@ -7,7 +7,8 @@ the prepared set "bert". Contrast with queue and teacher, and matching; batch 25
 pixels, k of 256, as the authors' config. Expected: COCO R@1 of 77.6 text and 60.7 image retrieval by the head "itm" (published,
 of 14 million pictures in pretraining; not run here). results.json has heads itc, itm and sum, and k as "shortlist".
 
-The argument "debug" trains a tiny one on drawings in seconds.
+The argument "debug" trains a tiny one on drawings in seconds; it begins with runs/albef_debug, which `albef.py:debug` makes
+(--config.init=none: with nothing).
 """
 
 import albef
@@ -32,8 +33,8 @@ def get_config(arg: str = "") -> ConfigDict:
         c.task.ramp, c.eval.every = 2200, 0
         source = {"name": "karpathy", "path": "coco/dataset_coco.json", "split": "test"}
         c.eval.sets = [{"set": "test", "source": source}]
-        c.init = None
-        fusion.start(c, "runs/albef", (), ("words_head",))
+    c.init = None
+    fusion.start(c, f"runs/albef{arg and '_debug'}", (), ("words_head",))
     # Without masked words no text is masked.
     c.data.transforms = [t for t in c.data.transforms if t["name"] != "mask_tokens"]
     for field in ("mlm_labels", "text_cut"):

@@ -7,7 +7,8 @@ the prepared set "bert". Batch 256 at 2e-5 for 8 epochs on pictures of 384 pixel
 v2 test-dev (published, of their decoder, which ranks the answers by likelihood; the head over answers here is ViLT's way, and
 was not run). Any list of answers can be ranked by the matching head instead: the transform "candidates" for tokenise.
 
-The argument "debug" trains a tiny one on drawings in seconds.
+The argument "debug" trains a tiny one on drawings in seconds; it begins with runs/albef_debug, which `albef.py:debug` makes
+(--config.init=none: with nothing).
 """
 
 import albef
@@ -31,7 +32,7 @@ def get_config(arg: str = "") -> ConfigDict:
     fusion.start(c, "runs/albef", ("answer_head",), ("words_head", "match_head"))
     if arg == "debug":
         fusion.debug(c)
-        c.init = None
+        c.init["from"] = "runs/albef_debug"
         c.model = albef.get_config("debug").model
         c.model.text.length, c.model.heads = fusion.TOY_LENGTH, {"answers": fusion.TOY_ANSWERS}
     return c

@@ -1,33 +1,38 @@
 """What the recipes of models that read picture and text together share: BERT's size, VQA v2, a CPU-sized run, a toy.
 
 Not a recipe by itself. Arguments of such a recipe: "" as published; "vqa" fine-tuning on VQA v2 as published; "small" on
-emoji_vqa, CPU-sized; "captions", what "small" may start from: masked words of what is in the grids; "debug", a toy on drawings
-that need no download.
+emoji_vqa, CPU-sized; "captions", what "small" may start from: masked words of what is in the grids; "entailment" and, of models
+that read two pictures, "pairs": the same model on emoji_entailment and emoji_pairs, begun with runs/RECIPE_captions
+(--config.init=none: with nothing); "debug", a toy on drawings that need no download.
 """
 
 from base import get_config as base
 from ml_collections import ConfigDict
 
-ARGS = ("", "vqa", "captions", "small", "debug")
+ARGS = ("", "vqa", "captions", "small", "entailment", "debug")
 VOCAB, BASE = 30522, {"width": 768, "heads": 12, "mlp": 3072, "dropout": 0.1}
 ANSWERS = 3129
 # emoji_vqa: its picture, its words and its answers.
 SIZE, WORDS, LISTED, QUESTION, CAPTION = 96, 788, 110, 16, 25
+# emoji_entailment's and emoji_pairs' verdicts, and tokens of a statement about two grids, in emoji_vqa's vocabulary.
+VERDICTS, STATEMENT = {"entailment": 3, "pairs": 2}, 48
+GRIDS = ("captions", "small", *VERDICTS)
 SMALL = {"width": 128, "heads": 4, "mlp": 256, "dropout": 0.0}
 # A toy's blocks, picture, words and answers.
 TOY = {"width": 32, "heads": 4, "mlp": 64}
 TOY_PICTURE, TOY_WORDS, TOY_LENGTH, TOY_ANSWERS = {"size": 32, "patch": 16}, 259, 40, 6
 
 
-def check(arg: str) -> None:
-    """Raises ValueError for an argument that there is not."""
-    if arg not in ARGS:
-        raise ValueError(f"unknown argument {arg!r}; it takes: {', '.join(filter(None, ARGS))}")
+def check(arg: str, pairs: bool = False) -> None:
+    """Raises ValueError for an argument that there is not; `pairs` is whether there is that one."""
+    choices = (*ARGS, "pairs") if pairs else ARGS
+    if arg not in choices:
+        raise ValueError(f"unknown argument {arg!r}; it takes: {', '.join(filter(None, choices))}")
 
 
 def start(c: ConfigDict, path: str, fresh: tuple[str, ...] = (), dropped: tuple[str, ...] = ()) -> None:
-    """Begins with the weights at `path`: `fresh` are modules that it lacks, `dropped` those of its own that are not wanted."""
-    new, old = ([f"{name}/.*" for name in names] for names in (fresh, dropped))
+    """Begins with the weights at `path`: `fresh` are parts that it lacks, `dropped` those of its own that are not wanted."""
+    new, old = ([f"{name}(/.*)?" for name in names] for names in (fresh, dropped))
     c.init = {"from": path, "map": [*([name, None] for name in new), ["(.*)", r"\1"], *([None, name] for name in old)]}
 
 
@@ -94,8 +99,11 @@ def vqa(length: int, size: int = 384) -> ConfigDict:
 
 
 def small(c: ConfigDict, arg: str) -> ConfigDict:
-    """`c`'s model on emoji_vqa; of "captions" the task is masked words of what is in the grid, row by row."""
-    shift = [{"name": "decode"}, {"name": "random_shift", "pixels": 3, "scale": [1.0, 1.0], "size": SIZE}]
+    """`c`'s model on emoji_vqa; of "captions" the task is masked words of its facts.
+
+    A drawing lies anywhere in its square, and a square is a patch: moving the picture would only part it.
+    """
+    decode = [{"name": "decode"}, {"name": "resize", "size": SIZE}]
     tokenise = {"name": "tokenise", "tokenizer": "emoji_vqa", "length": QUESTION, "field": "question", "bos": "[MASK]"}
     answers = {"name": "answers", "answers": "emoji_vqa"}
     asked = {"name": "tfds", "dataset": "emoji_vqa", "split": "train"}
@@ -104,27 +112,56 @@ def small(c: ConfigDict, arg: str) -> ConfigDict:
     c.batch_size, c.steps, c.log_every, c.save_every = 128, 2000, 50, 500
     c.optim.update({"name": "muon", "args": {}, "lr": 3e-3, "weight_decay": 0.05, "clip": 1.0})
     c.optim.schedule = {"name": "cosine", "warmup": 200}
-    c.eval.transforms = [{"name": "decode"}, tokenise, answers]
+    c.eval.transforms = [*decode, tokenise, answers]
     c.eval.every, c.eval.batch_size = 0, 200
     if arg == "captions":
         c.steps, c.optim.schedule.warmup = 600, 60
         c.task = {"name": "pretraining", "weights": {"masked_tokens": 1.0}}
         told = {"name": "tokenise", "tokenizer": "emoji_vqa", "length": CAPTION, "field": "caption", "into": "text"}
-        c.data.transforms = [*shift, told, {"name": "mask_tokens", "tokenizer": "emoji_vqa", "rate": 0.5}]
+        c.data.transforms = [*decode, told, {"name": "mask_tokens", "tokenizer": "emoji_vqa", "rate": 0.5}]
         c.batch = {
             "image": [[SIZE, SIZE, 3], "uint8"],
             **{name: [[CAPTION], "int32"] for name in ("text", "mlm_labels")},
             "text_cut": [[], "int32"],
         }
-        c.eval.transforms, c.eval.sets = [{"name": "decode"}, told], []
+        c.eval.transforms, c.eval.sets = [*decode, told], []
     else:
         c.task = {"name": "answers", "loss": "softmax"}
-        c.data.transforms = [*shift, tokenise, answers]
+        c.data.transforms = [*decode, tokenise, answers]
         c.batch = _asked(SIZE, QUESTION, LISTED)
         c.eval.sets = [
             {"name": "answers", "set": split, "source": {**asked, "split": split}, "training": asked}
             for split in ("validation", "unseen_concepts", "unseen_style")
         ]
+    return c
+
+
+def stated(c: ConfigDict, arg: str, shapes: tuple[str, ...] = ()) -> ConfigDict:
+    """`c`, which `small` made, on statements: of "entailment" about a grid, of "pairs" about two.
+
+    `shapes` are parts that have another shape where there are two pictures.
+    """
+    dataset, count, pairs = f"emoji_{arg}", VERDICTS[arg], arg == "pairs"
+    length = STATEMENT if pairs else CAPTION
+
+    def other(spec: dict) -> dict:
+        return {**spec, "dataset": dataset}
+
+    c.data.sources = [{"source": other(c.data.sources[0]["source"])}]
+    c.eval.sets = [{**spec, "source": other(spec["source"]), "training": other(spec["training"])} for spec in c.eval.sets]
+    for part in (c.data, c.eval):
+        *seen, tokenise, answers = part.transforms
+        second = [{"name": "second_image", "transforms": seen}] if pairs else []
+        part.transforms = [*seen, *second, {**tokenise, "length": length}, {**answers, "answers": dataset}]
+    c.batch = _asked(SIZE, length, count)
+    c.model.heads = {"verdicts" if pairs else "answers": count}
+    if pairs:
+        c.batch.image_b, c.model.text.length = c.batch.image, length
+        for spec in c.eval.sets:
+            spec["fields"] = ["image", "image_b", "question"]
+    anew = ("text_encoder/positions", *shapes) if pairs else ()
+    head = "verdict_head" if pairs else "answer_head"
+    start(c, f"runs/{c.model.name}_captions", (head, *anew), ("words_head", "answer_head", *anew))
     return c
 
 
@@ -138,7 +175,7 @@ def debug(c: ConfigDict) -> ConfigDict:
     c.compute_dtype, c.remat, c.data.workers = "float32", "none", 0
     c.task = {"name": "answers", "loss": "softmax"}
     c.data.sources = [{"source": source}]
-    c.data.transforms = c.eval.transforms = [{"name": "decode"}, tokenise, scores]
+    c.data.transforms = c.eval.transforms = [{"name": "decode"}, {"name": "resize", "size": size}, tokenise, scores]
     c.batch = _asked(size, length, len(answers))
     c.eval.every, c.eval.batch_size = 0, 16
     c.eval.sets = [{"name": "answers", "set": "drawings", "source": {**source, "n": 32, "seed": 1}, "training": source}]

@@ -9,6 +9,7 @@ prepared set "bert". No paper has just this model: sizes are ViT-B/16's and BERT
 batch and rates ViLT's in fine-tuning. Expected: nothing published; not run here.
 
 "small": 2 CPU cores, minutes; the README's table has its results beside the other models'.
+"entailment" (see base_fusion): the same size; not yet trained to a result.
 """
 
 import base_fusion as fusion
@@ -35,7 +36,7 @@ def get_config(arg: str = "") -> ConfigDict:
     else:
         c.task, c.steps = {"name": "pretraining", "weights": {"masked_tokens": 1.0, "matching": 1.0}}, 100_000
     c.optim.schedule = {"name": "linear", "warmup": c.steps // 10}
-    if arg in ("captions", "small"):
+    if arg in fusion.GRIDS:
         fusion.small(c, arg)
         c.model.image.update(
             {"size": fusion.SIZE, "patch": 32, "depth": 1, **fusion.SMALL, "class_token": False, "pool": "mean"}
@@ -43,6 +44,8 @@ def get_config(arg: str = "") -> ConfigDict:
         c.model.text.update({"vocab": fusion.WORDS, "length": fusion.CAPTION, "depth": 1, **fusion.SMALL})
         c.model.cross.update({"depth": 1, **fusion.SMALL})
         c.model.heads = {"words": True, "answers": fusion.LISTED}
+    if arg in fusion.VERDICTS:
+        fusion.stated(c, arg)
     if arg == "debug":
         fusion.debug(c)
         c.model.image.update({**fusion.TOY_PICTURE, "depth": 1, **fusion.TOY, "class_token": False, "pool": "mean"})

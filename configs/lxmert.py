@@ -11,6 +11,7 @@ batch and rates are the authors': 256 at 1e-4 for 670,000 steps, then 32 at 5e-5
 (published; not run here). The paper's texts are captions and questions of five sets; here they are VQA v2's questions.
 
 "small": 2 CPU cores, minutes, on a picture's patches; the README's table has its results beside the other models'.
+"entailment" (see base_fusion): the same size; not yet trained to a result.
 """
 
 import base_fusion as fusion
@@ -41,7 +42,7 @@ def get_config(arg: str = "") -> ConfigDict:
     else:
         pretraining(c, length, count)
     c.optim.schedule = {"name": "linear", "warmup": c.steps // (10 if arg == "vqa" else 20)}
-    if arg in ("captions", "small"):
+    if arg in fusion.GRIDS:
         fusion.small(c, arg)
         c.model.text.update({"vocab": fusion.WORDS, "length": fusion.CAPTION, "depth": 2, **fusion.SMALL})
         c.model.image = {
@@ -55,6 +56,8 @@ def get_config(arg: str = "") -> ConfigDict:
         }
         c.model.cross.update({"depth": 1, **fusion.SMALL})
         c.model.heads = {"words": True, "answers": fusion.LISTED}
+    if arg in fusion.VERDICTS:
+        fusion.stated(c, arg)
     if arg == "debug":
         fusion.debug(c)
         c.model.text.update({"vocab": fusion.TOY_WORDS, "length": fusion.TOY_LENGTH, "depth": 1, **fusion.TOY})

@@ -3,6 +3,7 @@
     mmjax train --config=configs/vilt.py --workdir=runs/vilt
     mmjax train --config=configs/vilt.py:vqa --workdir=runs/vilt_vqa          # begins with runs/vilt
     mmjax train --config=configs/vilt.py:small --workdir=runs/vilt_small      # emoji_vqa
+    mmjax train --config=configs/vilt.py:pairs --workdir=runs/vilt_pairs      # emoji_pairs, after :captions
 
 Hardware: 64 V100 for three days, as the paper; one mesh axis is -1, so it takes what there is. Data: COCO under ./coco, BERT's
 tokenizer as the prepared set "bert". Batch 4,096 at 1e-4 for 200,000 steps, then 256 at 1e-4 for 10 epochs, the head at ten
@@ -11,6 +12,7 @@ x 640; not run here). Here pictures are 384 x 384 and captions are COCO's; a tex
 authors put another picture.
 
 "small": 2 CPU cores, minutes; the README's table has its results beside the other models'.
+"entailment" and "pairs" (see base_fusion): the same size; not yet trained to a result.
 """
 
 import base_fusion as fusion
@@ -19,7 +21,7 @@ from ml_collections import ConfigDict
 
 def get_config(arg: str = "") -> ConfigDict:
     """arg: see base_fusion.ARGS."""
-    fusion.check(arg)
+    fusion.check(arg, pairs=True)
     length = 40
     c = fusion.vqa(length) if arg == "vqa" else fusion.coco(length)
     c.model = {
@@ -40,11 +42,15 @@ def get_config(arg: str = "") -> ConfigDict:
         c.task = {"name": "pretraining", "weights": {"masked_tokens": 1.0, "matching": 1.0}}
         c.batch_size, c.steps, c.optim.lr = 4096, 200_000, 1e-4
     c.optim.schedule = {"name": "linear", "warmup": c.steps // 10}
-    if arg in ("captions", "small"):
+    if arg in fusion.GRIDS:
         fusion.small(c, arg)
         c.model.image.update({"size": fusion.SIZE, "depth": 4, **fusion.SMALL})
         c.model.text.update({"vocab": fusion.WORDS, "length": fusion.CAPTION, **fusion.SMALL})
         c.model.heads = {"words": True, "answers": fusion.LISTED}
+    if arg in fusion.VERDICTS:
+        fusion.stated(c, arg, ("types",))
+    if arg == "pairs":
+        c.model.types = 3
     if arg == "debug":
         fusion.debug(c)
         c.model.image.update({**fusion.TOY_PICTURE, "depth": 2, **fusion.TOY})

@@ -3,6 +3,7 @@
     mmjax train --config=configs/visualbert.py --workdir=runs/visualbert                     # COCO captions
     mmjax train --config=configs/visualbert.py:vqa --workdir=runs/visualbert_vqa             # begins with runs/visualbert
     mmjax train --config=configs/visualbert.py:small --workdir=runs/visualbert_small         # emoji_vqa, on patches
+    mmjax train --config=configs/visualbert.py:pairs --workdir=runs/visualbert_pairs         # emoji_pairs, after :captions
 
 Hardware: 4 V100 of 16 GiB, as the paper; one mesh axis is -1, so it takes what there is. Data: COCO under ./coco with region
 features, BERT's tokenizer as the prepared set "bert". Batch, rate and epochs are those of the authors' configs: 48 at 5e-5 for
@@ -10,6 +11,7 @@ features, BERT's tokenizer as the prepared set "bert". Batch, rate and epochs ar
 shows two captions of a picture, there is one here, which is foreign in half of the rows.
 
 "small": 2 CPU cores, minutes, on pictures in patches; the README's table has its results beside the other models'.
+"entailment" and "pairs" (see base_fusion): the same size; not yet trained to a result.
 """
 
 import base_fusion as fusion
@@ -18,7 +20,7 @@ from ml_collections import ConfigDict
 
 def get_config(arg: str = "") -> ConfigDict:
     """arg: see base_fusion.ARGS."""
-    fusion.check(arg)
+    fusion.check(arg, pairs=True)
     length = 128
     c = fusion.vqa(length) if arg == "vqa" else fusion.coco(length)
     fusion.regions(c)
@@ -40,11 +42,13 @@ def get_config(arg: str = "") -> ConfigDict:
         c.task = {"name": "pretraining", "weights": {"masked_tokens": 1.0, "matching": 1.0}}
         c.batch_size, c.steps, c.optim.lr, c.optim.clip = 48, 118_000, 5e-5, 1.0
     c.optim.schedule = {"name": "linear", "warmup": c.steps // 10}
-    if arg in ("captions", "small"):
+    if arg in fusion.GRIDS:
         fusion.small(c, arg)
         c.model.text.update({"vocab": fusion.WORDS, "length": fusion.CAPTION, "depth": 4, **fusion.SMALL})
         c.model.visual = {"name": "patches", "size": fusion.SIZE, "patch": 32}
         c.model.heads = {"words": True, "answers": fusion.LISTED}
+    if arg in fusion.VERDICTS:
+        fusion.stated(c, arg)
     if arg == "debug":
         fusion.debug(c)
         c.model.text.update({"vocab": fusion.TOY_WORDS, "length": fusion.TOY_LENGTH, "depth": 2, **fusion.TOY})

@@ -203,5 +203,6 @@ def _sheet(pictures: list[bytes], captions: list[str], out: str) -> None:
     from mmjax.data.decode import decode
     from mmjax.report.sheet import contact_sheet
 
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
     contact_sheet([decode(picture) for picture in pictures[:60]], captions[:60]).save(out)
     print(f"contact sheet: {out}")

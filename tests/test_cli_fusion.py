@@ -2,18 +2,33 @@
 
 import json
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from PIL import Image
 from test_cli import ROOT, refused
 
 from mmjax import cli
+from mmjax.data.transforms.text import Tokenise
+from mmjax.predict.answer import match
+from mmjax.predict.encoder import Encoder
+from mmjax.tasks.normalise import normalise
+
+
+def train(tmp_path_factory, arg):
+    workdir = tmp_path_factory.mktemp(arg) / "run"
+    cli.main(["train", f"--config={ROOT}/tests/fusion_config.py:{arg}", f"--workdir={workdir}", "--config.steps=2"])
+    return workdir
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("fusion") / "run"
-    cli.main(["train", f"--config={ROOT}/configs/visualbert.py:debug", f"--workdir={workdir}", "--config.steps=2"])
-    return workdir
+    return train(tmp_path_factory, "both")
+
+
+@pytest.fixture(scope="module")
+def ranking(tmp_path_factory):
+    return train(tmp_path_factory, "rank")
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +53,11 @@ def test_evaluate_finds_what_training_found(trained):
     assert json.loads((trained / "results.json").read_text())["drawings"] == pytest.approx(before, abs=1e-6)
 
 
-def test_predict_answers(trained, picture, tmp_path, capsys):
-    sheet = tmp_path / "sheet.png"
+@pytest.mark.parametrize("checkpoint", ["trained", "ranking"])
+def test_predict_answers(checkpoint, request, picture, tmp_path, capsys):
+    sheet, checkpoint = tmp_path / "sheet.png", request.getfixturevalue(checkpoint)
     asked = "--texts=what colour is the ground?"
-    cli.main(["predict", "answer", f"--checkpoint={trained}", f"--images={picture}", asked, "--top=6", f"--out={sheet}"])
+    cli.main(["predict", "answer", f"--checkpoint={checkpoint}", f"--images={picture}", asked, "--top=6", f"--out={sheet}"])
     line = next(line for line in capsys.readouterr().out.splitlines() if "what colour" in line)
     answers = line.split("?")[1].split(",")
     assert {answer.split()[0] for answer in answers} == {"red", "green", "blue", "yellow", "black", "white"}
@@ -49,6 +65,53 @@ def test_predict_answers(trained, picture, tmp_path, capsys):
     assert sheet.exists()
 
 
-def test_what_a_checkpoint_cannot_do_is_said(trained, picture, capsys):
-    words = (f"--checkpoint={trained}", f"--images={picture}", "--texts=a red circle")
+def test_an_answer_is_ranked_by_the_matching_head(ranking, picture):
+    """Log odds that question and answer belong to the picture; the list is evaluated and its loss is logged."""
+    encoder = Encoder(str(ranking))
+    assert json.loads((ranking / "results.json").read_text())["drawings"]["questions"] == 32
+    assert "answers" in (ranking / "metrics.jsonl").read_text()
+    asked = "what colour is the ring?"
+    found = encoder.pairs("answers", [picture.read_bytes()], [asked])
+    model = encoder._model.bind(encoder._params, encoder._stats)
+    listed = encoder.meta["answers"]
+    told = jnp.stack([Tokenise("bytes", 48, pair="b").rows((asked, one))["text"] for one in listed])
+    logits = model.match(model.fuse({"image": seen([picture] * len(listed))}, told)[0]["joint"])
+    np.testing.assert_allclose(found[0], logits[:, 1] - logits[:, 0], atol=1e-5)  # float32
+    assert len(set(found[0].round(6).tolist())) == len(listed) == 6
+
+
+def test_predict_matches_texts_with_pictures(trained, picture, tmp_path, capsys):
+    """Every text beside each picture, the likeliest first, as the matching head says; what is no picture is left out."""
+    other, texts = tmp_path / "blue.png", ["a large red circle on blue", "a small blue ring on red", "a ring"]
+    Image.new("RGB", (48, 32), (40, 40, 220)).save(other)
+    (tmp_path / "a.png").write_bytes(picture.read_bytes())
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "texts.txt").write_text("\n".join(texts))
+    words = (f"--images={tmp_path}", f"--texts={tmp_path / 'texts.txt'}", f"--out={tmp_path / 'out' / 'sheet.jpg'}")
+    cli.main(["predict", "match", f"--checkpoint={trained}", *words])
+    said = capsys.readouterr()
+    assert "left out, cannot be decoded" in said.err
+    lines = [line for line in said.out.splitlines() if not line.startswith("contact")]
+    assert [lines[0], lines[4]] == [str(tmp_path / "a.png"), str(other)]
+    encoder = Encoder(str(trained))
+    model = encoder._model.bind(encoder._params, encoder._stats)
+    told = jnp.stack([Tokenise("bytes", 40).rows((text,))["text"] for text in texts])
+    for first, path in ((1, picture), (5, other)):
+        logits = np.asarray(model.match(model.fuse({"image": seen([path] * 3)}, told)[0]["joint"]), np.float64)
+        expected = 1 / (1 + np.exp(logits[:, 0] - logits[:, 1]))
+        found = match(encoder, [path.read_bytes()], texts)[0]
+        np.testing.assert_allclose(found, expected, atol=1e-6)  # float32
+        assert np.ptp(expected) > 1e-4
+        assert lines[first : first + 3] == [f"  {found[i]:.3f}  {texts[i]}" for i in np.argsort(-found)]
+    assert Image.open(tmp_path / "out" / "sheet.jpg").width > 96
+
+
+def test_what_a_checkpoint_cannot_do_is_said(ranking, picture, capsys):
+    words = (f"--checkpoint={ranking}", f"--images={picture}", "--texts=a red circle")
     assert "its task gives no match" in refused(capsys, "predict", "match", *words)
+
+
+def seen(paths):
+    """Pictures of the size that the model is shown, normalised."""
+    pictures = np.stack([np.asarray(Image.open(path).resize((32, 32))) for path in paths])
+    return normalise(jnp.asarray(pictures), "imagenet")

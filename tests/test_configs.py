@@ -8,20 +8,25 @@ from pathlib import Path
 
 import pytest
 
+from mmjax.convert import init
+from mmjax.convert.table import Tensor
+from mmjax.core import tree
 from mmjax.core.config import load, plain
 from mmjax.evaluators import suite
 from mmjax.plan.check import describe
 from mmjax.sharding import mesh as meshes
+from mmjax.tasks import build as tasks
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "golden"
 RECIPES = sorted(p.stem for p in (ROOT / "configs").glob("*.py") if not p.stem.startswith("base"))
 # Enough devices for every recipe's fsdp, and few enough to divide every batch: 64, or the paper's where its batch is small.
 MACHINES = {"quickstart": 1, "visualbert": 4, "lxmert": 4}
-ALONE = ("debug", "small", "captions")
+ALONE = ("debug", "small", "captions", "entailment", "pairs")
 # What recipes take, where it is more than "debug".
-FUSION = ("", "vqa", "captions", "small", "debug")
-ARGUMENTS = {"albef": ("", "debug", "small")} | dict.fromkeys(("visualbert", "lxmert", "vilt", "cross_encoder"), FUSION)
+FUSION = ("", "vqa", "captions", "small", "entailment", "debug")
+ARGUMENTS = {"albef": ("", "debug", "small")} | dict.fromkeys(("lxmert", "cross_encoder"), FUSION)
+ARGUMENTS |= dict.fromkeys(("visualbert", "vilt"), (*FUSION, "pairs"))
 GOLDENS = [(name, arg) for name in RECIPES for arg in ARGUMENTS.get(name, ("", "debug"))]
 
 
@@ -43,6 +48,21 @@ def golden(name: str, arg: str) -> Path:
 @pytest.mark.parametrize(("name", "arg"), GOLDENS)
 def test_golden(name, arg):
     assert text(name, arg) == golden(name, arg).read_text()
+
+
+STARTS = [pair for pair in GOLDENS if isinstance(start := resolved(*pair)["init"], dict) and start["from"].startswith("runs/")]
+
+
+@pytest.mark.parametrize(("name", "arg"), STARTS)
+def test_what_a_recipe_begins_with_fits_it(name, arg, monkeypatch):
+    """runs/RECIPE_ARGUMENT is what that recipe trains: its parameters fill this one's as the rules say, none is left over."""
+    config = resolved(name, arg)
+    before = config["init"]["from"].removeprefix("runs/")
+    pair = next(pair for pair in GOLDENS if before == "_".join(filter(None, pair)))
+    leaves = tree.flatten(tasks.build(resolved(*pair))[0].abstract)
+    source = {path: Tensor(leaf.shape, leaf.dtype, lambda: None) for path, leaf in leaves.items()}
+    monkeypatch.setattr(init, "_source", lambda *_: source)
+    assert init.Init(config["init"], tasks.build(config)[0].abstract).taken
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -41,6 +41,8 @@ FIELDS = {
     "image_b": Field(np.uint8, "HWC", "list second_image in the transforms"),
     "regions": Field(np.float32, "SF", "give the source its regions"),
     "boxes": Field(np.float32, "S4", "give the source its regions"),
+    "regions_b": Field(np.float32, "SF", "give a source of two pictures their regions"),
+    "boxes_b": Field(np.float32, "S4", "give a source of two pictures their regions"),
     "region_targets": Field(np.float32, "SF", "list mask_regions in the transforms"),
     "region_masked": Field(np.float32, "S", "list mask_regions in the transforms"),
     "region_objects": Field(np.int32, "S", "give the source regions with the detector's objects"),

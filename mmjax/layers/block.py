@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -139,6 +140,17 @@ class Block(nnx.Module):
         return add(x, half, norm, self.post_norm, self.dropout, key, scale)
 
 
+def stacked(block: Callable[..., nnx.Module], depth: int, width: int, init: str, remat: str, rngs: nnx.Rngs) -> Any:
+    """`depth` of block(init=..., rngs=...) whose parameters have a leading layer axis; None where there is none.
+
+    Raises UserError for an unknown `remat` or `init`.
+    """
+    if remat not in module.REMAT:
+        raise UserError(f"remat: unknown {remat!r}; choose one of: {', '.join(module.REMAT)}")
+    scheme = initialisers(init, width, depth)
+    return module.stack(lambda rngs: block(init=scheme, rngs=rngs), depth, rngs) if depth else None
+
+
 class Stack(nnx.Module):
     """`depth` blocks whose parameters have a leading layer axis, run as a scan.
 
@@ -172,29 +184,9 @@ class Stack(nnx.Module):
         dtype: str = "float32",
         rngs: nnx.Rngs,
     ):
-        if remat not in module.REMAT:
-            raise UserError(f"remat: unknown {remat!r}; choose one of: {', '.join(module.REMAT)}")
-        scheme = initialisers(init, width, depth)
-
-        def make(rngs: nnx.Rngs) -> Block:
-            return Block(
-                width,
-                heads,
-                mlp,
-                act=act,
-                norm_eps=norm_eps,
-                dropout=dropout,
-                attention=attention,
-                init=scheme,
-                post_norm=post_norm,
-                layer_scale=layer_scale,
-                key_bias=key_bias,
-                cross=cross,
-                dtype=dtype,
-                rngs=rngs,
-            )
-
-        self.blocks = module.stack(make, depth, rngs) if depth else None
+        options = {"act": act, "norm_eps": norm_eps, "dropout": dropout, "attention": attention, "post_norm": post_norm}
+        options |= {"layer_scale": layer_scale, "key_bias": key_bias, "cross": cross, "dtype": dtype}
+        self.blocks = stacked(partial(Block, width, heads, mlp, **options), depth, width, init, remat, rngs)
         self.depth, self.dropout, self.remat = depth, dropout, remat
 
     def __call__(

@@ -1,17 +1,17 @@
 """Two sequences that look at each other: a block, and a stack of it that is scanned."""
 
+from functools import partial
+
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Key
 
 from mmjax.core import module
-from mmjax.core.errors import UserError
 from mmjax.core.pin import pin
 from mmjax.core.tap import under
 from mmjax.layers.attention import MultiHeadAttention
-from mmjax.layers.block import Block, add
+from mmjax.layers.block import Block, add, stacked
 from mmjax.layers.drop import keys
 from mmjax.layers.init import Init
-from mmjax.layers.init import init as initialisers
 from mmjax.layers.norm import LayerNorm
 
 Pair = tuple[Float[Array, "B T D"], Float[Array, "B S D"]]
@@ -112,27 +112,9 @@ class CrossStack(nnx.Module):
         dtype: str = "float32",
         rngs: nnx.Rngs,
     ):
-        if remat not in module.REMAT:
-            raise UserError(f"remat: unknown {remat!r}; choose one of: {', '.join(module.REMAT)}")
-        scheme = initialisers(init, width, depth)
-
-        def make(rngs: nnx.Rngs) -> CrossBlock:
-            return CrossBlock(
-                width,
-                heads,
-                mlp,
-                act=act,
-                norm_eps=norm_eps,
-                dropout=dropout,
-                attention=attention,
-                init=scheme,
-                post_norm=post_norm,
-                shared=shared,
-                dtype=dtype,
-                rngs=rngs,
-            )
-
-        self.blocks = module.stack(make, depth, rngs) if depth else None
+        options = {"act": act, "norm_eps": norm_eps, "dropout": dropout, "attention": attention, "post_norm": post_norm}
+        block = partial(CrossBlock, width, heads, mlp, shared=shared, dtype=dtype, **options)
+        self.blocks = stacked(block, depth, width, init, remat, rngs)
         norms = (None, None) if post_norm else (LayerNorm(width, eps=norm_eps, dtype=dtype) for _ in range(2))
         self.ln_text, self.ln_visual = norms
         self.depth, self.dropout, self.remat = depth, dropout, remat

@@ -64,7 +64,7 @@ class Encoder:
           UserError: this checkpoint reads no pictures or no texts.
           ValueError, OSError: a picture cannot be decoded.
         """
-        look, told = self._look(), [self._told(text) for text in texts]
+        look, told = self._look(), [self._told(what, text) for text in texts]
         return self._run(what, (row for picture in pictures for row in self._with(look(picture), told)))
 
     @staticmethod
@@ -85,13 +85,15 @@ class Encoder:
 
         return look
 
-    def _told(self, text: str) -> dict[str, np.ndarray]:
-        """A text as the model is told it: tokens, under the field that its task reads."""
+    def _told(self, what: str, text: str) -> dict[str, np.ndarray]:
+        """A text as the model is told it: tokens, under the field that the task's method reads."""
         if any(t["name"] == "candidates" for t in self._transforms):
             transform = self._tokens("candidates")
             record = transform({"question": text}, keys.rng(0, "predict", 0))
             return {"candidates": record["candidates"]}
-        return {name: ids for name, ids in self.tokeniser().rows((text,)).items() if name in ("text", "question")}
+        # A task that does both may have been evaluated on texts alone, or on questions alone.
+        ids = next(ids for name, ids in self.tokeniser().rows((text,)).items() if name in ("text", "question"))
+        return {"question" if what == "answers" else "text": ids}
 
     def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "n D"]:
         """Embeddings of texts, in float32.

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Key
 from mmjax.core import keys
 from mmjax.core.errors import UserError
 from mmjax.losses import answers
-from mmjax.tasks.normalise import Pixels, constants, normalise, visual
+from mmjax.tasks.normalise import Pixels, constants, visual
 from mmjax.tasks.task import Binder, Rows, Task, Terms, truncated
 
 
@@ -20,9 +20,9 @@ class Answers(Task):
     question int32 (B, T), which the model's answer head reads, or candidates int32 (B, A, T), each a text of question and
     answer, whose score is how far the matching head says yes rather than no: any list will do then, also one that training did
     not know. (ALBEF and BLIP rank by the likelihood of a decoder; models without one have the matching head, which reads the
-    same joint vector.) question_cut (B,) counts questions that were too long. With image_b, a second picture, the question is a
-    statement about both and the answers are the model's verdicts (NLVR2); a statement about one picture is a question whose
-    answers are its verdicts (SNLI-VE).
+    same joint vector.) question_cut (B,) counts questions that were too long. With a second picture, image_b, or regions_b and
+    boxes_b, the question is a statement about both and the answers are the model's verdicts (NLVR2); a statement about one
+    picture is a question whose answers are its verdicts (SNLI-VE).
 
     Args:
       loss: form of losses.answers.
@@ -39,21 +39,21 @@ class Answers(Task):
 
     def answers(self, bind: Binder, params: dict, rows: Rows, key: Key[Array, " B"] | None = None) -> Float[Array, "B A"]:
         """A logit for each answer."""
-        model, shown = bind(params), visual(rows, self._pixels)
+        model, second = bind(params), next((name for name in ("image_b", "regions_b") if name in rows), None)
+        seen = [visual(rows, self._pixels, suffix) for suffix in (("", "_b") if second else ("",))]
         if self._blind:
-            shown = jax.tree.map(jnp.zeros_like, shown)
-        if "image_b" in rows:
+            seen = jax.tree.map(jnp.zeros_like, seen)
+        if second:
             if not hasattr(model, "fuse_two"):
-                raise UserError(f"{type(model).__name__} reads one picture, and the batch has image_b: use visualbert or vilt")
-            second = {"image": normalise(rows["image_b"], self._pixels)}
-            joint = model.fuse_two(shown, second, rows["question"], key=key, segments=rows.get("question_segments"))[0]["joint"]
-            return model.verdict(joint)
+                raise UserError(f"{type(model).__name__} reads one picture, and the batch has {second}: use visualbert or vilt")
+            states = model.fuse_two(*seen, rows["question"], key=key, segments=rows.get("question_segments"))[0]
+            return model.verdict(states["joint"])
         if "candidates" not in rows:
-            states = model.fuse(shown, rows["question"], key=key, segments=rows.get("question_segments"))[0]
+            states = model.fuse(*seen, rows["question"], key=key, segments=rows.get("question_segments"))[0]
             return model.answer(states["joint"])
 
         def score(one):
-            logits = model.match(model.fuse(shown, one["text"], key=one.get("key"))[0]["joint"])
+            logits = model.match(model.fuse(*seen, one["text"], key=one.get("key"))[0]["joint"])
             return logits[:, 1] - logits[:, 0]
 
         texts = rows["candidates"].swapaxes(0, 1)

@@ -36,11 +36,14 @@ def normalise(
     return (image.astype(jnp.float32) / 255 - mean) / std
 
 
-def visual(rows: Mapping[str, Array], pixels: Pixels) -> dict[str, Array]:
-    """What a fusion model is shown of a batch: its picture, normalised, or its regions and their boxes as they are."""
-    if "regions" in rows:
-        return {"regions": rows["regions"], "boxes": rows["boxes"]}
-    return {"image": normalise(rows["image"], pixels)}
+def visual(rows: Mapping[str, Array], pixels: Pixels, suffix: str = "") -> dict[str, Array]:
+    """What a fusion model is shown of a batch: its picture, normalised, or its regions and their boxes as they are.
+
+    The suffix "_b" takes the second picture of rows that have two: "image_b", or "regions_b" and "boxes_b".
+    """
+    if f"regions{suffix}" in rows:
+        return {name: rows[f"{name}{suffix}"] for name in ("regions", "boxes")}
+    return {"image": normalise(rows[f"image{suffix}"], pixels)}
 
 
 def constants(pixels: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:

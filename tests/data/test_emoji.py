@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmjax.core.answers import NUMBERS
 from mmjax.data.builders import emoji4, emoji_entailment, emoji_grid, emoji_pairs, emoji_vqa
 from mmjax.data.builders.balance import Balance, Choice
 from mmjax.metrics.answers import Blind, accuracy
@@ -26,6 +27,7 @@ FILLS = {
 POSITIONS = [f"{row} {column}" for row in ("top", "middle", "bottom") for column in ("left", "middle", "right")]
 POSITIONS[4] = "centre"
 KINDS = {f"{kind}s": kind for kind in emoji_grid.KINDS}
+EXACTLY = "(?:are exactly (two|three|four|five|six) (.+)s|is exactly (one) (.+))"
 
 
 def fill(noun, style):
@@ -272,7 +274,7 @@ def test_pairs(world, monkeypatch):
     monkeypatch.setattr(emoji_pairs, "picture", lambda *_: b"")
     counts = collections.Counter()
     for row in itertools.chain(emoji_pairs.rows(world, "train", 600), emoji_pairs.rows(world, "unseen_concepts", 200)):
-        left, right, text = row["grid"].split(","), row["grid_b"].split(","), row["text"].removesuffix(".")
+        left, right, text = row["grid"].split(","), row["grid_b"].split(","), row["question"].removesuffix(".")
         if m := re.fullmatch(r"There are more (.+)s in the left picture than in the right picture", text):
             true = left.count(m[1]) > right.count(m[1])
         elif m := re.fullmatch(r"Both pictures contain an? (.+)", text):
@@ -281,27 +283,29 @@ def test_pairs(world, monkeypatch):
             true = (m[1] in left) + (m[1] in right) == 1
         elif m := re.fullmatch(r"Neither picture contains any (.+)", text):
             true = m[1] not in [world.kinds.get(noun) for noun in left + right]
-        elif m := re.fullmatch(r"There (?:are exactly ([2-9]) (.+)s|is exactly (1) (.+)) in the two pictures together", text):
-            true = (left + right).count(m[2] or m[4]) == int(m[1] or m[3])
+        elif m := re.fullmatch(rf"There {EXACTLY} in the two pictures together", text):
+            true = (left + right).count(m[2] or m[4]) == NUMBERS.index(m[1] or m[3])
         elif m := re.fullmatch(r"The left picture contains an? (.+) and the right picture contains an? (.+)", text):
             true = m[1] in left and m[2] in right
         else:
             i = POSITIONS.index(re.fullmatch(r"The same thing is in the (.+) square of both pictures", text)[1])
             true = left[i] == right[i] != ""
-        assert row["label"] == true, row
-        counts[row["id"].partition("-")[0], row["template"], row["label"]] += 1
+        assert row["answers"] == ["true" if true else "false"], row
+        assert row["answers_zh"] == ["真" if true else "假"]
+        assert not re.search("[a-zA-Z{}]", row["question_zh"]), row
+        counts[row["id"].partition("-")[0], row["type"], true] += 1
     for template in emoji_pairs.TEMPLATES:
-        assert abs(counts["train", template, 0] - counts["train", template, 1]) <= 2
+        assert abs(counts["train", template, False] - counts["train", template, True]) <= 2
 
 
 def holds(text, grid):
     """Whether a sentence of emoji_entailment is true of nine squares of which all are seen."""
     if m := re.fullmatch(r"There is no (.+)", text):
         return m[1] not in grid
-    if m := re.fullmatch(r"There (?:are exactly ([2-9]) (.+)s|is exactly (1) (.+))", text):
-        return grid.count(m[2] or m[4]) == int(m[1] or m[3])
-    if m := re.fullmatch(r"There are at least (\d) (.+)s", text):
-        return grid.count(m[2]) >= int(m[1])
+    if m := re.fullmatch(rf"There {EXACTLY}", text):
+        return grid.count(m[2] or m[4]) == NUMBERS.index(m[1] or m[3])
+    if m := re.fullmatch(r"There are at least (two|three|four) (.+)s", text):
+        return grid.count(m[2]) >= NUMBERS.index(m[1])
     if m := re.fullmatch(r"There are more (.+)s than (.+)s", text):
         return grid.count(m[1]) > grid.count(m[2])
     if m := re.fullmatch(r"There is an? (.+) in the (.+) square", text):
@@ -317,7 +321,7 @@ def test_entailment_is_truth_whatever_is_covered(world, monkeypatch):
     monkeypatch.setattr(emoji_entailment, "picture", lambda *_: b"")
     counts = collections.Counter()
     for row in emoji_entailment.rows(world, "train", 600):
-        text, covered = row["text"].removesuffix("."), [int(i) for i in row["covered"].split(",") if i]
+        text, covered = row["question"].removesuffix("."), [int(i) for i in row["covered"].split(",") if i]
         things = [noun for noun in world.kinds if re.search(rf"\b{noun}s?\b", text)]
         assert things
         seen = set()
@@ -326,10 +330,12 @@ def test_entailment_is_truth_whatever_is_covered(world, monkeypatch):
             for i, noun in zip(covered, filling, strict=True):
                 grid[i] = noun
             seen.add(bool(holds(text, grid)))
-        assert row["label"] == {(True,): 0, (False, True): 1, (False,): 2}[tuple(sorted(seen))], row
-        counts[row["template"], row["label"]] += 1
+        verdict = {(True,): "entailment", (False, True): "neutral", (False,): "contradiction"}[tuple(sorted(seen))]
+        assert row["answers"] == [verdict], row
+        assert not re.search("[a-zA-Z{}]", row["question_zh"]), row
+        counts[row["type"], verdict] += 1
     for template in emoji_entailment.TEMPLATES:
-        assert min(counts[template, label] for label in range(3)) > 20, template
+        assert min(counts[template, verdict] for verdict in emoji_entailment.VERDICTS) > 20, template
 
 
 def test_balance_gives_each_answer_its_turn():

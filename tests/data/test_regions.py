@@ -115,6 +115,36 @@ def test_what_is_wrong_with_an_image_is_said(tmp_path, change, options, message)
         found[2]
 
 
+def reader(folder, kind, boxes, features):
+    """One picture's regions, number 2, in a file of that kind."""
+    if kind == "tsv":
+        return Regions(tsv(folder / "a.tsv", line("2", boxes, features)), count=2, width=3)
+    columns = {"features": features, "boxes": boxes, "image_w": SIZE[0], "image_h": SIZE[1]}
+    if kind == "npz":
+        np.savez(folder / "2.npz", **columns)
+        return Regions(str(folder), count=2, width=3)
+    with pytest.importorskip("h5py").File(folder / "a.h5", "w") as file:
+        for name, value in columns.items():
+            file[f"2/{name}"] = value
+    return Regions(str(folder / "a.h5"), count=2, width=3)
+
+
+@pytest.mark.parametrize("kind", ["tsv", "npz", "h5"])
+def test_every_reader_refuses_alike(tmp_path, kind):
+    """In one line each: a box outside of the picture or without area, and regions of another width or number."""
+    faults = [
+        (BOXES + 3, FEATURES, r"box \[53.0, 28.0, 203.0, 103.0\] lies outside of a picture of 200 x 100"),
+        (BOXES[:, [2, 1, 0, 3]], FEATURES, "has no area"),
+        (BOXES, FEATURES[:, :2], "features are 2 wide, not 3: set width="),
+        (np.vstack([BOXES, BOXES]), np.vstack([FEATURES, FEATURES]), "4 regions, more than count 2: raise count"),
+    ]
+    for i, (boxes, features, message) in enumerate(faults):
+        (tmp_path / str(i)).mkdir()
+        with pytest.raises(ValueError, match=f"^regions of image 2: .*{message}") as refused:
+            reader(tmp_path / str(i), kind, boxes, features)[2]
+        assert "\n" not in str(refused.value)
+
+
 def test_a_line_of_another_width_does_not_shift_those_that_follow(tmp_path):
     path = tsv(tmp_path / "a.tsv", line("1"), line("2", features=np.ones((2, 7), np.float32)), line("3"))
     found = Regions(path, count=2, width=3)

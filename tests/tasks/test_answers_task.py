@@ -1,14 +1,18 @@
 """Answers by a head and by ranking texts: the same rows, the same loss."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from fused import ANSWERS, Fused
 
+from mmjax import models
 from mmjax.core import keys, module
 from mmjax.core.errors import UserError
 from mmjax.tasks.answers import Answers
+from mmjax.tasks.normalise import normalise
 from mmjax.tasks.task import Binder
 
 B, T = 4, 3
@@ -75,9 +79,46 @@ def test_a_blind_model_is_shown_nothing():
     np.testing.assert_array_equal(logits, logits[:1].repeat(B, 0))
 
 
-def test_two_pictures_need_a_model_that_reads_two():
-    with pytest.raises(UserError, match="Fused reads one picture, and the batch has image_b: use visualbert or vilt"):
-        Answers().answers(Binder(MODEL, STATS), PARAMS, batch(question=texts(B, T), image_b=batch()["image"]))
+@pytest.mark.parametrize("second", ["image_b", "regions_b"])
+def test_two_pictures_need_a_model_that_reads_two(second):
+    rows = {name: jnp.ones((B, 2, n)) for name, n in (("regions", 3), ("boxes", 4), ("regions_b", 3), ("boxes_b", 4))}
+    rows = rows if second == "regions_b" else batch(image_b=batch()["image"])
+    with pytest.raises(UserError, match=f"Fused reads one picture, and the batch has {second}: use visualbert or vilt"):
+        Answers().answers(Binder(MODEL, STATS), PARAMS, rows | {"question": texts(B, T)})
+
+
+def two(seen, seed):
+    """What a batch holds of a first or second picture."""
+    rng = np.random.default_rng(seed)
+    if seen == "patches":
+        return {"image": jnp.asarray(rng.integers(0, 256, (B, 4, 4, 3)), jnp.uint8)}
+    boxes = jnp.broadcast_to(jnp.array([0.1, 0.2, 0.5, 0.9]), (B, 2, 4))
+    return {"regions": jnp.asarray(rng.normal(size=(B, 2, 5)), jnp.float32), "boxes": boxes}
+
+
+@pytest.mark.parametrize("seen", ["patches", "regions"])
+def test_a_statement_about_two_pictures(seen):
+    """As the model says of both; either one matters, the right picture is not the left one, and a blind model sees neither."""
+    text = {"name": "bert", "vocab": 7, "length": T, "width": 8, "depth": 1, "heads": 2, "mlp": 8, "pool": "pooler"}
+    visual = {"patches": {"name": "patches", "size": 4, "patch": 2}, "regions": {"name": "regions", "features": 5}}[seen]
+    model = models.build({"name": "visualbert", "text": text, "visual": visual, "heads": {"verdicts": 2}}, "float32")
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda x: jnp.asarray(rng.normal(0, 0.5, x.shape), x.dtype), model.abstract["params"])
+    first, second, told = two(seen, 1), two(seen, 2), texts(1, T).repeat(B, 0)
+
+    @partial(jax.jit, static_argnums=2)
+    def said(first, second, blind=False):
+        rows = {**first, **{f"{name}_b": value for name, value in second.items()}, "question": told}
+        return Answers("softmax", blind=blind).answers(Binder(model, {}), params, rows)
+
+    found, bound = said(first, second), model.bind(params)
+    shown = [{"image": normalise(one["image"], "imagenet")} if seen == "patches" else one for one in (first, second)]
+    np.testing.assert_allclose(found, bound.verdict(bound.fuse_two(*shown, told)[0]["joint"]), rtol=1e-6, atol=1e-6)
+    assert found.shape == (B, 2)
+    for other in (said(second, first), said(first, first), said(second, second)):
+        assert np.abs(other - found).max() > 1e-3
+    hidden = said(first, second, True)
+    np.testing.assert_allclose(hidden, hidden[:1].repeat(B, 0), rtol=1e-6)
 
 
 def test_regions_are_shown_as_they_are():

@@ -10,15 +10,15 @@ A seventh of each kind is unseen, drawn by `numpy.random.default_rng(0)`; the st
 
 import functools
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw
 
+from mmjax.core.answers import NUMBERS
 from mmjax.data.builders import emoji4
-from mmjax.data.builders.balance import Choice
 from mmjax.data.builders.draw import draw
 
 CELL, SIDE = 32, 3  # pixels of a square, squares a side
@@ -119,27 +119,6 @@ class World(NamedTuple):
         return [noun for noun in self.kinds if noun not in self.unseen]
 
 
-class Statement(NamedTuple):
-    """A kind of statement.
-
-    Attributes:
-      choices: what could be stated of a scene, and its label.
-      english, chinese: filled by the Words of a choice's arguments.
-      singular: English where the first argument is "1"; "" where that is no number.
-    """
-
-    choices: Callable[[Any], Iterator[Choice]]
-    english: str
-    chinese: str
-    singular: str = ""
-
-    def said(self, world: World, choice: Choice) -> dict[str, str]:
-        """The record's text and text_zh."""
-        words = [world.words[arg] for arg in choice.args]
-        english = self.singular if self.singular and choice.args[0] == "1" else self.english
-        return {"text": english.format(*words), "text_zh": self.chinese.format(*words)}
-
-
 def plural(noun: str) -> str:
     """The plural of an English noun, of which the last word changes: "kitchen knife" -> "kitchen knives"."""
     first, _, last = noun.rpartition(" ")
@@ -165,7 +144,7 @@ def world() -> World:
     words = {kind: Word(kind, plural(kind), KINDS_ZH[kind]) for kind in KINDS}
     words |= {name: Word(name, name, zh) for name, zh in (POSITIONS | COLOURS).items()}
     words |= {name: Word(name, name, zh) for name, (zh, _) in LINES.items()}
-    words |= {str(n): Word(str(n), str(n), str(n)) for n in range(2 * SIDE**2 + 1)}
+    words |= {str(n): Word(name, name, str(n)) for n, name in enumerate(NUMBERS)}
     kinds, codes, unseen = {}, {}, set()
     for kind, listed in KINDS.items():
         nouns = [labels[code]["text"] for code in listed.split()]

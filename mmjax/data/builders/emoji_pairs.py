@@ -1,15 +1,21 @@
 """Statements about two grids of emoji, true or false, in English and Chinese: reasoning in the manner of NLVR2.
 
 A row is a statement about two grids (those of emoji_vqa, emoji_grid says what is in them): image and image_b, the left and the
-right one; text and text_zh; label, 0 false and 1 true; template, see TEMPLATES; grid, styles, grid_b and styles_b, what is in
-the squares row by row, parted by ","; group, the pair's number; id. Two statements of two templates come of each pair. (NLVR2:
-Suhr et al. 2019, arXiv:1811.00491, whose statements are people's about photographs; these are made.)
+right one; question and question_zh, the statement; answers and answers_zh, a list of its verdict, "false" or "true"; type, of
+TEMPLATES; grid, styles, grid_b and styles_b, what is in the squares row by row, parted by ","; group, the pair's number; id.
+Two statements of two types come of each pair. (NLVR2: Suhr et al. 2019, arXiv:1811.00491, whose statements are people's about
+photographs; these are made.)
 
 Truth follows from the grids. Half of the statements of a template are true, and no word in one makes it likelier
 (balance.Balance). The right grid shares some things with the left one, and some squares.
 
 Splits as emoji_vqa's: train and validation of the same things and styles; unseen_concepts, each statement about a thing that
-train lacks; unseen_style. tokenizer.json numbers the word pieces of train's statements in both languages, as emoji_vqa's does.
+train lacks; unseen_style. answers.txt and answers_zh.txt list the verdicts; tokenizer.json numbers the word pieces of train's
+statements in both languages, as emoji_vqa's does.
+
+Measured: train 7,999 false and 8,001 true, 2,108 different statements, 745 tokens. The most frequent training verdict of the
+same words is right in 0.501 of validation, 0.500 of unseen_concepts, 0.498 of unseen_style. Prepared in 52 s of processor time;
+252 MB on disk.
 
 Made of emoji4's packages: @iconify-json/noto 1.2.9, twemoji 1.2.5, openmoji 1.2.29 and fluent-emoji-flat 1.2.6, and
 emojibase-data 17.0.0.
@@ -23,34 +29,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmjax.data.builders import emoji4
-from mmjax.data.builders.balance import Balance, Choice
-from mmjax.data.builders.emoji_grid import (
-    CELL,
-    KINDS,
-    POSITIONS,
-    SEEN_STYLES,
-    SIDE,
-    Grid,
-    Statement,
-    World,
-    picture,
-    sample,
-    world,
-)
+from mmjax.data.builders import emoji_statements as statements
+from mmjax.data.builders.balance import Choice
+from mmjax.data.builders.emoji_grid import KINDS, POSITIONS, SIDE, Grid, World, picture, sample, world
+from mmjax.data.builders.emoji_statements import Statement
 from mmjax.data.builders.emoji_vqa import LICENCE
-from mmjax.data.builders.manifest import write_manifest, write_tokenizer
-from mmjax.data.builders.write import write_tfds
-from mmjax.data.sources.source import group_of
-from mmjax.data.tokenizers import MASKED
 
 VERSION = "1.0.0"
 ABOUT = "true and false statements about two 3 x 3 grids of emoji in English and Chinese, 96 x 96 pixels each"
-COUNTS = {"train": 16_000, "validation": 2_000, "unseen_concepts": 2_000, "unseen_style": 2_000}
-PACKAGES = emoji4.PACKAGES
-CLASSES = ("false", "true")
-
-EACH = 2  # statements of a pair
+COUNTS, PACKAGES = statements.COUNTS, emoji4.PACKAGES
+VERDICTS = {"false": "假", "true": "真"}
 PLACES = tuple(POSITIONS)
+TEXTS = ("grid", "styles", "grid_b", "styles_b")  # of what is in the squares
 
 
 class Pair(NamedTuple):
@@ -63,6 +53,12 @@ class Pair(NamedTuple):
 
     def counts(self, noun: str) -> tuple[int, int]:
         return self.left.count(noun), self.right.count(noun)
+
+    def shown(self, world: World, rng: np.random.Generator) -> dict[str, Any]:
+        """Both pictures, and what is in their squares."""
+        left, right = (picture(grid, world, rng) for grid in (self.left, self.right))
+        cells = [",".join(names) for grid in (self.left, self.right) for names in grid]
+        return {"image": left, "image_b": right, **dict(zip(TEXTS, cells, strict=True))}
 
 
 def _more(pair: Pair) -> Iterator[Choice]:
@@ -116,7 +112,7 @@ TEMPLATES = {
     "total": Statement(
         _total,
         "There are exactly {} {:s} in the two pictures together.",
-        "{1:zh}在两张图里一共正好出现{0}次。",
+        "{1:zh}在两张图里一共正好出现{0:zh}次。",
         "There is exactly {} {} in the two pictures together.",
     ),
     "each": Statement(
@@ -127,65 +123,16 @@ TEMPLATES = {
 
 
 def build(folder: Path, vocabulary: int = 2048) -> None:
-    """Writes the data set, tokenizer.json and manifest.json into `folder`.
-
-    Args:
-      vocabulary: tokens of tokenizer.json at most.
-    """
-    import tensorflow_datasets as tfds
-
-    made = world()
-    splits = {split: list(rows(made, split, count)) for split, count in COUNTS.items()}
-    text = tfds.features.Text()
-    features = {
-        **{
-            name: tfds.features.Image(shape=(SIDE * CELL, SIDE * CELL, 3), encoding_format="png")
-            for name in ("image", "image_b")
-        },
-        "label": tfds.features.ClassLabel(names=CLASSES),
-        "group": np.int64,
-        **dict.fromkeys(("text", "text_zh", "template", "grid", "styles", "grid_b", "styles_b", "id"), text),
-    }
-    write_tfds(folder, "emoji_pairs", VERSION, features, splits, __doc__, LICENCE)
-    said = [row[key] for row in splits["train"] for key in ("text", "text_zh")]
-    tokens = write_tokenizer(folder, said, vocabulary, "wordpiece", MASKED)
-    write_manifest(folder, "emoji_pairs", PACKAGES, LICENCE, classes=CLASSES, unseen=sorted(made.unseen), vocabulary=tokens)
+    """Writes the data set, answers.txt, answers_zh.txt, tokenizer.json and manifest.json into `folder`."""
+    statements.build(KIND, world(), folder, VERSION, __doc__, LICENCE, vocabulary)
 
 
 def rows(made: World, split: str, count: int) -> Iterator[dict[str, Any]]:
     """The records of a split of COUNTS; of another count, the first ones."""
-    from tqdm import tqdm
-
-    rng = np.random.default_rng([1, list(COUNTS).index(split)])
-    balance, number = Balance(rng), 0
-    with tqdm(total=count, desc=f"emoji_pairs: drawing {split}", unit="", disable=None) as bar:
-        while number * EACH < count:
-            pair = _pair(made, split, rng)
-            possible = {name: list(one.choices(pair)) for name, one in TEMPLATES.items()}
-            if split == "unseen_concepts":
-                possible = {name: [c for c in some if made.unseen & set(c.args)] for name, some in possible.items()}
-            possible = {name: some for name, some in possible.items() if some}
-            images = [picture(grid, made, rng) for grid in pair[:2]]
-            for _ in range(EACH):
-                template = balance.next(dict.fromkeys(possible, 1.0))
-                choice = balance.pick(template, possible.pop(template))
-                yield {
-                    **dict(zip(("image", "image_b"), images, strict=True)),
-                    **TEMPLATES[template].said(made, choice),
-                    **{name: ",".join(cells) for name, cells in zip(("grid", "styles"), pair.left, strict=True)},
-                    **{name: ",".join(cells) for name, cells in zip(("grid_b", "styles_b"), pair.right, strict=True)},
-                    "label": choice.answer,
-                    "template": template,
-                    "group": group_of(f"{split}-{number}"),
-                    "id": f"{split}-{number}-{template}",
-                }
-            number += 1
-            bar.update(EACH)
+    return statements.rows(KIND, made, split, count)
 
 
-def _pair(made: World, split: str, rng: np.random.Generator) -> Pair:
-    unseen = sorted(made.unseen) if split == "unseen_concepts" else []
-    styles = [emoji4.HELD_STYLE] if split == "unseen_style" else SEEN_STYLES
+def _pair(made: World, unseen: list[str], styles: tuple[str, ...], rng: np.random.Generator) -> Pair:
     left = sample(rng, made.seen, styles, rng.choice(unseen, 2, replace=False).tolist() if unseen else ())
     there = sorted(set(left.nouns) - {""})
     shared = rng.choice(there, int(rng.integers(1, min(3, len(there)) + 1)), replace=False).tolist()
@@ -197,3 +144,6 @@ def _pair(made: World, split: str, rng: np.random.Generator) -> Pair:
     about = sorted({*left.nouns, *right.nouns} - {""})
     absent = sorted({*made.seen, *unseen} - set(about))
     return Pair(left, right, (*about, *rng.choice(absent, 3, replace=False).tolist()), dict(made.kinds))
+
+
+KIND = statements.Kind("emoji_pairs", 1, TEMPLATES, VERDICTS, _pair, ("image", "image_b"), TEXTS)

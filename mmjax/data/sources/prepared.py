@@ -43,8 +43,8 @@ class Tfds:
         self._texts = [key for key, feature in features.items() if isinstance(feature, tfds.features.Text)]
         lists = [key for key, feature in features.items() if isinstance(feature, tfds.features.Sequence)]
         self._lists = [key for key in lists if isinstance(features[key].feature, tfds.features.Text)]
-        images = {key: tfds.decode.SkipDecoding() for key, f in features.items() if isinstance(f, tfds.features.Image)}
-        self._data = builder.as_data_source(split, decoders=images)
+        self._images = [key for key, feature in features.items() if isinstance(feature, tfds.features.Image)]
+        self._data = builder.as_data_source(split, decoders=dict.fromkeys(self._images, tfds.decode.SkipDecoding()))
         self._cache: dict[int, Record] | None = {} if cache else None
 
     def __len__(self) -> int:
@@ -61,7 +61,8 @@ class Tfds:
         for key in self._lists:
             record[key] = [text.decode() for text in record[key]]
         if self._cache is not None:
-            self._cache[i] = record = Decode()(record)
+            record |= {key: Decode()({"image": record[key]})["image"] for key in self._images}
+            self._cache[i] = record
         return record
 
     def __getstate__(self) -> dict[str, Any]:
