@@ -77,7 +77,10 @@ def onnx(tower: Tower, folder: Path, name: str) -> None:
         raise UserError("--format=onnx needs jax2onnx, which docs/export.md says how to install") from None
     weights = {path: jnp.asarray(x) for path, x in tower.weights.items()}
     rows = jax.ShapeDtypeStruct(("batch", *tower.row.shape), tower.row.dtype)
-    to_onnx(lambda rows: tower.call(weights, rows), inputs=[rows], return_mode="file", output_path=str(folder / f"{name}.onnx"))
+    # jax2onnx 0.17.1 does not know jax 0.12's form of a jit within a program; without any, it is asked nothing about one.
+    with jax.disable_jit():
+        path = str(folder / f"{name}.onnx")
+        to_onnx(lambda rows: tower.call(weights, rows), inputs=[rows], return_mode="file", output_path=path)
 
 
 def tower(method: Callable, params: Mapping[str, Any], stats: Mapping[str, Any], field: str, row: Any) -> Tower:

@@ -1,5 +1,6 @@
 """How a source treats pictures and texts, read from its files and written back; it travels in the checkpoint's meta."""
 
+import base64
 import dataclasses
 import json
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from mmjax.models.classifier import modality
 
 FILTERS = {2: "bilinear", 3: "bicubic", "bilinear": "bilinear", "bicubic": "bicubic"}
 NUMBERS = {"bilinear": 2, "bicubic": 3}
+SENTENCEPIECE = "spiece.model"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,11 +24,13 @@ class Preprocessing:
       transforms: as in a config: decode, resize, tokenise, whatever the model takes.
       pixels: mean and standard deviation of pixels in [0, 1], or None for a model without pictures.
       tokenizer: the text of tokenizer.json, or None.
+      sentencepiece: the bytes of the source's spiece.model in base64, for a meta is json; None where it has none.
     """
 
     transforms: list[Spec]
     pixels: dict[str, list[float]] | None
     tokenizer: str | None
+    sentencepiece: str | None = None
 
 
 def read(folder: Path | None, family: Family, model: Spec, config: Mapping[str, Any]) -> Preprocessing:
@@ -47,13 +51,15 @@ def read(folder: Path | None, family: Family, model: Spec, config: Mapping[str, 
         transforms += [{"name": "decode"}, resize]
     transforms += family.audio(model) or []
     words = family.text(model)
-    tokenizer = None
+    tokenizer = sentencepiece = None
     if words is not None:
         found = tokenizers.read(folder, model.get("text") or model["encoder"], words) if folder is not None else None
         if found is not None:
             tokenizer, words = found
+            file = folder / SENTENCEPIECE
+            sentencepiece = base64.b64encode(file.read_bytes()).decode() if file.is_file() else None
         transforms.append({"name": "tokenise", "tokenizer": "checkpoint", **words})
-    return Preprocessing(transforms, pixels, tokenizer)
+    return Preprocessing(transforms, pixels, tokenizer, sentencepiece)
 
 
 def _pictures(
@@ -162,18 +168,23 @@ def _side(size: Any, file: Path) -> int:
     raise UserError(f"{file}: size {size} is not understood")
 
 
-def write(
-    folder: Path, format: str, config: Mapping[str, Any], transforms: list[Spec], pixels: Any, tokenizer: str | None
-) -> None:
-    """Writes preprocessor_config.json and tokenizer.json (hf), or adds preprocess_cfg to `config` and writes tokenizer.json."""
+def write(folder: Path, format: str, config: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
+    """Writes preprocessor_config.json (hf), the tokenizer's files, and spiece.model where the source had one.
+
+    Args:
+      meta: a checkpoint's.
+    """
     from mmjax.convert import tokenizer as tokenizers
 
+    transforms, pixels = meta["preprocessing"]["transforms"], meta["preprocessing"]["pixels"]
     resize = next((t for t in transforms if t["name"] in ("resize", "patches")), None)
     if resize is not None and format == "hf":
         (folder / "preprocessor_config.json").write_text(json.dumps(_hugging_face_of(resize, pixels, config), indent=2) + "\n")
     words = next((t for t in transforms if t["name"] == "tokenise"), None)
-    if tokenizer is not None and words is not None:
-        tokenizers.write(folder, config.get("model_type"), tokenizer, words)
+    if meta["tokenizer"] is not None and words is not None:
+        tokenizers.write(folder, config.get("model_type"), meta["tokenizer"], words)
+        if meta.get("sentencepiece"):  # a trained checkpoint has none: its tokenizer may be another
+            (folder / SENTENCEPIECE).write_bytes(base64.b64decode(meta["sentencepiece"]))
 
 
 def open_clip_of(transforms: list[Spec], pixels: Mapping[str, Any]) -> dict[str, Any]:

@@ -88,6 +88,7 @@ def mmjax_folder(found: "recognise.Found", to: str, source: str) -> dict[str, An
         "versions": {"mmjax": mmjax.__version__},
         "train_seconds": 0.0,
         "tokenizer": found.preprocessing.tokenizer,
+        "sentencepiece": found.preprocessing.sentencepiece,
         "preprocessing": {"transforms": found.preprocessing.transforms, "pixels": found.preprocessing.pixels},
         "converted": {"family": found.family.name, "format": found.family.format, "from": source, "dtypes": dtypes},
     }
@@ -207,7 +208,7 @@ def foreign_folder(checkpoint: str, to: str, format: str) -> tuple[Family, int]:
         if format == "open_clip":
             full = {"model_cfg": config, "preprocess_cfg": preprocess.open_clip_of(travels["transforms"], travels["pixels"])}
             (draft / "open_clip_config.json").write_text(json.dumps(full, indent=2) + "\n", encoding="utf-8")
-        preprocess.write(draft, format, config, travels["transforms"], travels["pixels"], meta["tokenizer"])
+        preprocess.write(draft, format, config, meta)
     return family, len(tensors)
 
 

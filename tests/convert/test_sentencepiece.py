@@ -121,3 +121,4 @@ def test_from_a_folder_to_vectors(spiece):
     assert other < 0.999
     main(["convert", f"--from={to}/mmjax", f"--to={to}/hf", "--format=hf"])
     assert json.loads((to / "hf" / "tokenizer_config.json").read_text())["pad_token"] == "</s>"
+    assert (to / "hf" / "spiece.model").read_bytes() == spiece.read_bytes()

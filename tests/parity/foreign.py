@@ -45,6 +45,17 @@ def randomise(net):
     return net
 
 
+def learn_padding(net):
+    """Rows 0 of LXMERT's embeddings learn nothing over there (padding_idx), the first position's and segment's among them.
+
+    Values do not depend on it; it is taken off, so that all gradients can be compared.
+    """
+    for part in net.modules():
+        if isinstance(part, torch.nn.Embedding):
+            part.padding_idx = None
+    return net
+
+
 def pictures(size):
     return np.random.default_rng(0).normal(size=(2, size, size, 3))
 
@@ -181,6 +192,11 @@ def assert_same(a, b):
 def softmax_loss(logits):
     right = jnp.arange(len(logits))
     return -sum(jax.nn.log_softmax(x)[right, right].mean() for x in (logits, logits.T)) / 2
+
+
+def softmax_of_torch(logits):
+    right = torch.arange(len(logits))
+    return sum(torch.nn.functional.cross_entropy(x, right) for x in (logits, logits.T)) / 2
 
 
 def sigmoid_loss(logits):

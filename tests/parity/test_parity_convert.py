@@ -5,7 +5,6 @@ foreign.py says how they are compared, and how closely.
 
 import json
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -24,11 +23,15 @@ from foreign import (  # noqa: E402
     dual,
     error,
     float64,  # noqa: F401
+    labelled,
     load,
     pictures,
     randomise,
     round_trip,
     saved,
+    sigmoid_loss,
+    sines,
+    softmax_of_torch,
 )
 
 from mmjax.convert import readers, save  # noqa: E402
@@ -80,9 +83,7 @@ def open_clip_folder(net, config, folder):
 def open_clip_outputs(net, size):
     image, text, scale = net(channels_first(pictures(size)), torch.from_numpy(IDS))
     logits = scale * image @ text.T
-    right = torch.arange(2)
-    loss = sum(torch.nn.functional.cross_entropy(x, right) for x in (logits, logits.T)) / 2
-    return {"image": image, "text": text, "logits": logits}, loss
+    return {"image": image, "text": text, "logits": logits}, softmax_of_torch(logits)
 
 
 @pytest.mark.parametrize("quick", [True, False], ids=["quick_gelu", "gelu"])
@@ -122,12 +123,7 @@ def test_siglip_of_transformers(tmp_path):
     loss.backward()
     gradients = saved(net, tmp_path / "hf")
 
-    def run(bound):
-        outputs = dual(12)(bound)[0]
-        signs = 2 * jnp.eye(2) - 1
-        return outputs, -jax.nn.log_sigmoid(signs * outputs["logits"]).sum(-1).mean()
-
-    check(tmp_path / "hf", gradients, theirs, loss, run)
+    check(tmp_path / "hf", gradients, theirs, loss, dual(12, loss=sigmoid_loss))
     again = transformers.SiglipModel.from_pretrained(round_trip(tmp_path / "hf", tmp_path)).double().eval()
     assert_same(clip_outputs(again)[0]["logits"], theirs["logits"])
     # big_vision itself is no package: its npz is proven by the way there and back, and by shapes of its own.
@@ -142,20 +138,12 @@ def test_siglip_of_transformers(tmp_path):
         assert np.array_equal(found.leaves[name].read(), leaf.read()), name
 
 
-def logits_of(size):
-    def run(bound):
-        y = bound.logits(jnp.asarray(pictures(size)))[0]
-        return {"logits": y}, -jax.nn.log_softmax(y)[jnp.arange(2), jnp.array([2, 0])].mean()
-
-    return run
-
-
 def test_vit_of_transformers(tmp_path):
     net = randomise(transformers.ViTForImageClassification(transformers.ViTConfig(**SMALL, **PIXELS, num_labels=3)))
     theirs = net(channels_first(pictures(12)), labels=torch.tensor([2, 0]))
     theirs.loss.backward()
     gradients = saved(net, tmp_path / "hf")
-    check(tmp_path / "hf", gradients, {"logits": theirs.logits}, theirs.loss, logits_of(12))
+    check(tmp_path / "hf", gradients, {"logits": theirs.logits}, theirs.loss, labelled(pictures(12)))
     back = round_trip(tmp_path / "hf", tmp_path)
     again = transformers.ViTForImageClassification.from_pretrained(back).double().eval()
     assert_same(again(channels_first(pictures(12))).logits, theirs.logits)
@@ -169,11 +157,7 @@ def test_dinov2_of_transformers(tmp_path):
     loss.backward()
     gradients = saved(net, tmp_path / "hf")
 
-    def run(bound):
-        y = bound.logits(jnp.asarray(pictures(12)))[0]
-        return {"logits": y}, jnp.sin(y).sum()
-
-    check(tmp_path / "hf", gradients, {"logits": theirs}, loss, run)
+    check(tmp_path / "hf", gradients, {"vector": theirs}, loss, sines(pictures(12)))
     round_trip(tmp_path / "hf", tmp_path, lost=["embeddings.mask_token"])
     # Another picture size: the positions are interpolated, in float32 over there.
     _, model, params, stats = load(tmp_path / "hf")
@@ -191,7 +175,7 @@ def test_resnet_of_transformers(block, tmp_path):
     theirs = net(channels_first(pictures(33)), labels=torch.tensor([2, 0]))
     theirs.loss.backward()
     gradients = saved(net, tmp_path / "hf")
-    check(tmp_path / "hf", gradients, {"logits": theirs.logits}, theirs.loss, logits_of(33))
+    check(tmp_path / "hf", gradients, {"logits": theirs.logits}, theirs.loss, labelled(pictures(33)))
     counters = [name for name in readers.read(tmp_path / "hf") if name.endswith("num_batches_tracked")]
     back = round_trip(tmp_path / "hf", tmp_path, lost=counters)
     again = transformers.ResNetForImageClassification.from_pretrained(back).double().eval()
@@ -226,11 +210,7 @@ def test_bert_of_transformers(kind, tmp_path):
         pooling = {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}
         (tmp_path / "hf" / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
 
-    def run(bound):
-        y = bound.logits(jnp.asarray(ids))[0]
-        return {"text": y}, jnp.sin(y).sum()
-
-    check(tmp_path / "hf", gradients, {"text": theirs}, loss, run)
+    check(tmp_path / "hf", gradients, {"vector": theirs}, loss, sines(ids))
     back = round_trip(tmp_path / "hf", tmp_path)
     assert (back / "1_Pooling" / "config.json").exists() == (kind == "minilm")
     assert recognise(str(back)).model == recognise(str(tmp_path / "hf")).model
@@ -264,14 +244,13 @@ def test_whisper_of_transformers(tmp_path):
 
 def test_efficientnet_lite0_of_its_port(tmp_path):
     port = pytest.importorskip("efficientnet_lite_pytorch")
-    net = port.EfficientNet.from_name("efficientnet-lite0")
-    net = randomise_scaled(net)
+    net = randomise_scaled(port.EfficientNet.from_name("efficientnet-lite0"))
     theirs = net(channels_first(pictures(64)))
     loss = torch.nn.functional.cross_entropy(theirs, torch.tensor([2, 0]))
     loss.backward()
     torch.save(net.state_dict(), tmp_path / "lite0.pth")
     gradients = {name: p.grad.numpy() for name, p in net.named_parameters()}
-    check(tmp_path / "lite0.pth", gradients, {"logits": theirs}, loss, logits_of(64))
+    check(tmp_path / "lite0.pth", gradients, {"logits": theirs}, loss, labelled(pictures(64)))
 
 
 def randomise_scaled(net):

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 # `float64` is a fixture that every test here runs under.
-from foreign import IDS, assert_same, check, float64, load, randomise, round_trip, saved  # noqa: E402, F401
+from foreign import IDS, assert_same, check, float64, learn_padding, load, randomise, round_trip, saved  # noqa: E402, F401
 
 from mmjax.losses import regions  # noqa: E402
 
@@ -44,15 +44,7 @@ def float64_losses():
 
 
 def make(kind, **config):
-    """Rows 0 of the embeddings learn nothing over there (padding_idx), the first position's and segment's among them.
-
-    Values do not depend on it; it is taken off, so that all gradients can be compared.
-    """
-    net = randomise(getattr(transformers, kind)(transformers.LxmertConfig(**SMALL, **config)))
-    for part in net.modules():
-        if isinstance(part, torch.nn.Embedding):
-            part.padding_idx = None
-    return net
+    return learn_padding(randomise(getattr(transformers, kind)(transformers.LxmertConfig(**SMALL, **config))))
 
 
 def inputs():

@@ -30,6 +30,7 @@ from foreign import (  # noqa: E402
     randomise,
     round_trip,
     saved,
+    sigmoid_loss,
 )
 from test_parity_tokens import gemma  # noqa: E402
 
@@ -41,10 +42,6 @@ from mmjax.data.transforms import TRANSFORMS  # noqa: E402
 from mmjax.tasks.normalise import normalise  # noqa: E402
 
 GEMMA = 256_000
-
-
-def sigmoid_loss(logits):
-    return -jax.nn.log_sigmoid((2 * jnp.eye(len(logits)) - 1) * logits).sum(-1).mean()
 
 
 def outputs(theirs):
@@ -60,11 +57,7 @@ def test_fixed_resolution(tmp_path):
     gradients = saved(net, tmp_path / "hf")
     gemma(tmp_path / "hf")
 
-    def run(bound):
-        found = dual(12)(bound)[0]
-        return found, sigmoid_loss(found["logits"])
-
-    found = check(tmp_path / "hf", gradients, outputs(theirs), theirs.loss, run)
+    found = check(tmp_path / "hf", gradients, outputs(theirs), theirs.loss, dual(12, loss=sigmoid_loss))
     words = {
         "name": "tokenise",
         "tokenizer": "checkpoint",

@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from mmjax.core import tree
+from mmjax.core.config import load, plain
 from mmjax.core.errors import UserError
 from mmjax.train import optim
 
@@ -87,6 +88,15 @@ def test_by_default_only_matrices_decay():
 def test_decay_rules_replace_the_default():
     found, _ = update(weight_decay=0.5, decay_rules=[["ln/.*", 3.0], [".*", 0.0]])
     assert found == {path: pytest.approx(-0.4 if path == "ln/scale" else -0.1, rel=1e-5) for path in LEAVES}
+
+
+def test_siglip_decays_as_big_vision_does():
+    """There 1e-4 of a kernel is taken off at the schedule's peak, and nothing of any other leaf (its optax.py, wd_mults)."""
+    recipe = plain(load("configs/siglip_b16.py"))["optim"]
+    still = tree.unflatten({path: jnp.zeros(3) for path in LEAVES})
+    said = {key: recipe[key] for key in ("lr", "weight_decay", "decay_rules", "args")}
+    found, _ = update(grads=still, **said)
+    assert found == {path: pytest.approx(-2e-4 if path == "fc/kernel" else 0, rel=1e-6) for path in LEAVES}
 
 
 def test_lr_rules_multiply_the_whole_update():
