@@ -2,7 +2,7 @@
 
 A row is one question about one grid of nine squares (emoji_grid says what is in them and whence): image; question and
 question_zh; answers and answers_zh, lists of one; type and template, see TEMPLATES; caption and caption_zh, facts to learn
-words by: what TOLD squares hold, with place, colour and kind, and two counts; grid, styles and colours, what is in the
+words by: what TOLD squares hold, with place and colour, and a count; grid, styles and colours, what is in the
 squares row by row, parted by ",", empty where nothing (a colour also where the drawing has no clear one); group, and item, the
 grid's number in its split; id, SPLIT-GRID-TYPE. Four questions of four types come of each grid.
 
@@ -76,8 +76,7 @@ PACKAGES = emoji4.PACKAGES
 EACH = 4  # questions of a grid, each of another type
 MOST = 4  # the largest number that is an answer
 ABSENT = 4  # things that are not in a grid, which it is asked about too
-TOLD = 2  # squares that a caption tells of
-FORMS = ("{}", "{:zh}")
+TOLD = 3  # squares that a caption tells of
 WORDS = {"yes": "是", "no": "否"} | {str(n): str(n) for n in range(MOST + 1)} | KINDS_ZH | POSITIONS | COLOURS
 PLACES = tuple(POSITIONS)
 
@@ -313,7 +312,7 @@ def rows(made: World, split: str, count: int) -> Iterator[dict[str, Any]]:
     """The records of a split of COUNTS; of another count, the first ones."""
     from tqdm import tqdm
 
-    rng, telling = (np.random.default_rng([i, list(COUNTS).index(split)]) for i in (0, 1))
+    rng, telling = (np.random.default_rng([i, list(COUNTS).index(split)]) for i in (0, 2))
     balance, number = Balance(rng), 0
     with tqdm(total=count, desc=f"emoji_vqa: drawing {split}", unit="", disable=None) as bar:
         while number * EACH < count:
@@ -391,20 +390,19 @@ def _row(made: World, scene: Scene, template: str, choice: Choice, image: bytes,
 
 
 def _told(made: World, scene: Scene, rng: np.random.Generator) -> dict[str, str]:
-    """A caption, facts in any order: what TOLD squares hold, how many there are of a thing, and of one that is not or a kind.
+    """A caption, facts in any order: what TOLD squares hold, and how many there are of a thing that may be absent.
 
-    "2 dogs, bus centre vehicle, 0 cats, dog top left brown animal"
+    "brown dog top left, 0 cats, bus centre, dog bottom left"
     """
     filled = [i for i, noun in enumerate(scene.grid.nouns) if noun]
-    facts = [
-        [value for value in (scene.grid.nouns[i], PLACES[i], scene.colours[i], scene.kinds[i]) if value]
-        for i in rng.permutation(filled)[:TOLD].tolist()
-    ]
-    english, chinese = ([" ".join(form.format(made.words[value]) for value in fact) for fact in facts] for form in FORMS)
-    other = list(KINDS) if rng.random() < 0.5 else [noun for noun in scene.nouns if noun not in scene.grid.nouns]
-    for name in (scene.grid.nouns[filled[int(rng.integers(len(filled)))]], other[int(rng.integers(len(other)))]):
-        n, word = (scene.kinds if name in KINDS else scene.grid.nouns).count(name), made.words[name]
-        english.append(f"{n} {word if n == 1 else word.plural}")
-        chinese.append(f"{n}个{word:zh}")
+    english, chinese = [], []
+    for i in rng.permutation(filled)[:TOLD].tolist():
+        fact = [made.words[value] for value in (scene.colours[i], scene.grid.nouns[i], PLACES[i]) if value]
+        english.append(" ".join(word.noun for word in fact))
+        chinese.append(" ".join(word.zh for word in fact))
+    noun = scene.nouns[int(rng.integers(len(scene.nouns)))]
+    n, word = scene.grid.count(noun), made.words[noun]
+    english.append(f"{n} {word if n == 1 else word.plural}")
+    chinese.append(f"{n}个{word:zh}")
     order = rng.permutation(len(english)).tolist()
     return {"caption": ", ".join(english[i] for i in order), "caption_zh": "，".join(chinese[i] for i in order)}
