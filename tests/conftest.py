@@ -13,10 +13,18 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+# The longest files. One that begins last keeps one process at work while the others have none.
+FIRST = ["test_multi.py", "test_resume.py", "test_two_processes.py", "test_albef_task.py", "test_cli.py", "test_cli_fusion.py"]
+
 
 def pytest_configure(config):
     """Silences beartype's opinion of flax's own annotations."""
     config.addinivalue_line("filterwarnings", "ignore::beartype.roar.BeartypeDecorHintPep585DeprecationWarning")
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files first, all others in their order."""
+    items.sort(key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST))
 
 
 if os.environ.get("MMJAX_TEST_ANNOTATIONS", "1") != "0":
