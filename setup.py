@@ -19,7 +19,7 @@ extras = {
         *clips["video"],
         *regions,
         "pytest>=8",
-        "pytest-xdist>=3.6",
+        "pytest-xdist>=3.7",
         "hypothesis>=6",
         "beartype>=0.18",
         "ruff>=0.5",

@@ -179,8 +179,9 @@ def test_step_keeps_the_state_where_the_rules_put_it(monkeypatch):
     made = jax.tree.map(lambda x, like: x.astype(like.dtype), filled(plan), plan.abstract())
     made, batch = jax.device_put(made, plan.shardings()), place.batch(rows(), plan.mesh)
     after, _ = step.compiled(plan)(made, batch)
+    places = tree.flatten(plan.shardings())  # traces the whole state: once, not for each leaf
     for path, leaf in tree.flatten(after).items():
-        assert leaf.sharding.is_equivalent_to(tree.flatten(plan.shardings())[path], leaf.ndim), path
+        assert leaf.sharding.is_equivalent_to(places[path], leaf.ndim), path
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(made["params"]))  # donated
 
 
@@ -198,11 +199,11 @@ def test_weights_from_a_file_come_to_each_device_by_its_share(monkeypatch, tmp_p
         plan = loop.plan({**config(), "model": spec}, meshes.make(shape, jax.devices()[:devices]))
         fresh = filled(plan)
         found = Init({"from": str(tmp_path)}, plan.model.abstract)({part: fresh[part] for part in ("params", "stats")})
-        told = rules.bytes_a_device(plan.placements(), plan.abstract(), plan.mesh)
+        told, places = rules.bytes_a_device(plan.placements(), plan.abstract(), plan.mesh), tree.flatten(fresh)
         for path, leaf in tree.flatten(found).items():
             assert leaf.dtype == np.float32
             assert np.array_equal(leaf, leaves[path].read().astype(np.float32)), path
-            assert leaf.sharding == tree.flatten(fresh)[path].sharding
+            assert leaf.sharding == places[path].sharding
             assert {shard.data.nbytes for shard in leaf.addressable_shards} == {told[path]}, path
             split[devices, path] = told[path]
     eighth = [path for path in own if split[8, path] * 8 == split[1, path]]
