@@ -13,10 +13,11 @@ ARGS = ("", "vqa", "captions", "small", "entailment", "debug")
 VOCAB, BASE = 30522, {"width": 768, "heads": 12, "mlp": 3072, "dropout": 0.1}
 ANSWERS = 3129
 # emoji_vqa: its picture, its words and its answers.
-SIZE, WORDS, LISTED, QUESTION, CAPTION = 96, 788, 110, 16, 25
+SIZE, WORDS, LISTED, QUESTION, CAPTION = 96, 787, 110, 16, 25
 # emoji_entailment's and emoji_pairs' verdicts, and tokens of a statement about two grids, in emoji_vqa's vocabulary.
 VERDICTS, STATEMENT = {"entailment": 3, "pairs": 2}, 48
 GRIDS = ("captions", "small", *VERDICTS)
+WHITE = {"mean": [1.0] * 3, "std": [0.25] * 3}  # an empty square is 0, and a patch's place is not drowned
 SMALL = {"width": 128, "heads": 4, "mlp": 256, "dropout": 0.0}
 # A toy's blocks, picture, words and answers.
 TOY = {"width": 32, "heads": 4, "mlp": 64}
@@ -110,13 +111,13 @@ def small(c: ConfigDict, arg: str) -> ConfigDict:
     c.data.sources, c.data.workers = [{"source": {**asked, "cache": True}}], 0
     c.compute_dtype, c.remat, c.freeze = "float32", "none", []
     c.batch_size, c.steps, c.log_every, c.save_every = 128, 2000, 50, 500
-    c.optim.update({"name": "muon", "args": {}, "lr": 3e-3, "weight_decay": 0.05, "clip": 1.0})
+    c.optim.update({"name": "muon", "args": {}, "lr": 1e-2, "weight_decay": 0.05, "clip": 1.0})
     c.optim.schedule = {"name": "cosine", "warmup": 200}
     c.eval.transforms = [*decode, tokenise, answers]
     c.eval.every, c.eval.batch_size = 0, 200
     if arg == "captions":
         c.steps, c.optim.schedule.warmup = 600, 60
-        c.task = {"name": "pretraining", "weights": {"masked_tokens": 1.0}}
+        c.task = {"name": "pretraining", "weights": {"masked_tokens": 1.0}, "pixels": WHITE}
         told = {"name": "tokenise", "tokenizer": "emoji_vqa", "length": CAPTION, "field": "caption", "into": "text"}
         c.data.transforms = [*decode, told, {"name": "mask_tokens", "tokenizer": "emoji_vqa", "rate": 0.5}]
         c.batch = {
@@ -126,7 +127,7 @@ def small(c: ConfigDict, arg: str) -> ConfigDict:
         }
         c.eval.transforms, c.eval.sets = [*decode, told], []
     else:
-        c.task = {"name": "answers", "loss": "softmax"}
+        c.task = {"name": "answers", "loss": "softmax", "pixels": WHITE}
         c.data.transforms = [*decode, tokenise, answers]
         c.batch = _asked(SIZE, QUESTION, LISTED)
         c.eval.sets = [

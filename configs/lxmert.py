@@ -44,7 +44,7 @@ def get_config(arg: str = "") -> ConfigDict:
     c.optim.schedule = {"name": "linear", "warmup": c.steps // (10 if arg == "vqa" else 20)}
     if arg in fusion.GRIDS:
         fusion.small(c, arg)
-        c.model.text.update({"vocab": fusion.WORDS, "length": fusion.CAPTION, "depth": 2, **fusion.SMALL})
+        c.model.text.update({"vocab": fusion.WORDS, "length": fusion.CAPTION, "depth": 1, **fusion.SMALL})
         c.model.image = {
             "name": "vit",
             "size": fusion.SIZE,

@@ -44,7 +44,7 @@ def get_config(arg: str = "") -> ConfigDict:
     c.optim.schedule = {"name": "linear", "warmup": c.steps // 10}
     if arg in fusion.GRIDS:
         fusion.small(c, arg)
-        c.model.image.update({"size": fusion.SIZE, "depth": 4, **fusion.SMALL})
+        c.model.image.update({"size": fusion.SIZE, "depth": 3, **fusion.SMALL})
         c.model.text.update({"vocab": fusion.WORDS, "length": fusion.CAPTION, **fusion.SMALL})
         c.model.heads = {"words": True, "answers": fusion.LISTED}
     if arg in fusion.VERDICTS:

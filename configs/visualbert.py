@@ -44,7 +44,7 @@ def get_config(arg: str = "") -> ConfigDict:
     c.optim.schedule = {"name": "linear", "warmup": c.steps // 10}
     if arg in fusion.GRIDS:
         fusion.small(c, arg)
-        c.model.text.update({"vocab": fusion.WORDS, "length": fusion.CAPTION, "depth": 4, **fusion.SMALL})
+        c.model.text.update({"vocab": fusion.WORDS, "length": fusion.CAPTION, "depth": 3, **fusion.SMALL})
         c.model.visual = {"name": "patches", "size": fusion.SIZE, "patch": 32}
         c.model.heads = {"words": True, "answers": fusion.LISTED}
     if arg in fusion.VERDICTS:

@@ -5,4 +5,6 @@ set -eu
 cd "$(dirname "$0")/.."
 ./launch/setup.sh
 .venv/bin/mmjax data get emoji_vqa
+# Large pages, as in quickstart.sh.
+export GLIBC_TUNABLES=glibc.malloc.hugetlb=1
 exec .venv/bin/python tests/benchmarks/vqa_table.py "$@"

@@ -2,8 +2,8 @@
 
     launch/vqa_table.sh --seeds 0 1 2
 
-Each model learns masked words of what is in the grids (`:captions`, --captions steps; 0 leaves it out) and then answers
-questions (`:small`, --steps steps), the same batches of 128 in the same order for all. --blind trains the first model once more
+Each model learns masked words of the grids' captions (`:captions`, --captions steps, once; 0 leaves it out) and from there
+answers questions (`:small`, --steps steps, with each seed), the same batches of 128 in the same order for all. --blind trains the first model once more
 with its pictures hidden: the question-only baseline that was learned. A run whose results are there is not run again.
 """
 
@@ -59,8 +59,8 @@ def run(args: argparse.Namespace, model: str, seed: int, blind: bool) -> dict:
     """results.json of a model and a seed, trained where it is not there."""
     workdir, more = f"{args.out}/{model}{'_blind' if blind else ''}_{seed}", []
     if args.captions:
-        before = f"{args.out}/{model}_captions_{seed}"
-        train(f"{model}.py:captions", before, seed, args.captions)
+        before = f"{args.out}/{model}_captions"
+        train(f"{model}.py:captions", before, 0, args.captions)
         more = [f"--config.init={json.dumps({'from': before})}"]
     train(f"{model}.py:small", workdir, seed, args.steps, *more, *(["--config.task.blind=True"] if blind else []))
     return json.loads(Path(workdir, "results.json").read_text())
