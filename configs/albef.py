@@ -13,7 +13,7 @@ Ablations, a line each: --config.task.momentum=none (no teacher), --config.task.
 --config.task.weights.contrastive=0, ...matching=0, ...masked_tokens=0, --config.task.distil.contrastive=0,
 ...masked_tokens=0, --config.model.fusion=3 (with --config.init=none, or a map of other layers).
 
-The argument "small" trains a small one on OpenMoji (`mmjax data get openmoji`) from random weights in minutes on two CPU
+The argument "small" trains a small one on grids of emoji (`mmjax data get emoji_vqa`) from random weights in minutes on two CPU
 cores; "debug" a tiny one on drawings in seconds.
 """
 
@@ -109,7 +109,15 @@ def shrink(c: ConfigDict, size: int, length: int, vocab: int, tokens: dict, widt
 
 def small(c: ConfigDict) -> ConfigDict:
     """On grids of emoji and captions of them, three facts each, of which one vector holds little and a reader of both all."""
-    shrink(c, fusion.SIZE, fusion.CAPTION + 2, fusion.WORDS, {"tokenizer": "emoji_vqa", "field": "caption", "into": "text"}, 128, (2, 2, 2))
+    shrink(
+        c,
+        fusion.SIZE,
+        fusion.CAPTION + 2,
+        fusion.WORDS,
+        {"tokenizer": "emoji_vqa", "field": "caption", "into": "text"},
+        128,
+        (2, 2, 2),
+    )
     c.model.image.update({"patch": 32, "mlp": 256})
     c.model.text.mlp = 256
     c.data.transforms[1] = {"name": "random_shift", "pixels": 3, "size": fusion.SIZE}
@@ -124,9 +132,7 @@ def small(c: ConfigDict) -> ConfigDict:
     # 1e-4, the rate of its paper; at that of the matrices it fell from 0.07 to 0.017 in 160 steps.
     c.optim.lr_rules = [["temperature", 0.03]]
     splits = ("validation", "unseen_style")
-    c.eval.sets = [
-        {"name": "reranked", "set": split, "source": {**told, "split": split}, "shortlist": 32} for split in splits
-    ]
+    c.eval.sets = [{"name": "reranked", "set": split, "source": {**told, "split": split}, "shortlist": 32} for split in splits]
     return c
 
 

@@ -3,8 +3,9 @@
     launch/vqa_table.sh --seeds 0 1 2
 
 Each model learns masked words of the grids' captions (`:captions`, --captions steps, once; 0 leaves it out) and from there
-answers questions (`:small`, --steps steps, with each seed), the same batches of 128 in the same order for all. --blind trains the first model once more
-with its pictures hidden: the question-only baseline that was learned. A run whose results are there is not run again.
+answers questions (`:small`, --steps steps, with each seed), the same batches of 128 in the same order for all. --blind trains
+the first model's questions once more with its pictures hidden: the question-only baseline that was learned. A run whose results
+are there is not run again.
 """
 
 import argparse

@@ -25,6 +25,7 @@ CELL, SIDE = 32, 3  # pixels of a square, squares a side
 SIZES = (24, 26, 28, 30)  # pixels of a drawing in its square
 LINE, CARD = (225, 225, 225), (150, 150, 160)
 SHARE = 1 / 7
+TOLD = 3  # squares that a caption tells of
 SEEN_STYLES = tuple(style for style in emoji4.STYLES if style != emoji4.HELD_STYLE)
 
 KINDS = {
@@ -229,3 +230,22 @@ def picture(grid: Grid, world: World, rng: np.random.Generator, covered: Sequenc
     encoded = io.BytesIO()
     canvas.save(encoded, "PNG")
     return encoded.getvalue()
+
+
+def caption(world: World, grid: Grid, colours: Sequence[str], nouns: Sequence[str], rng: np.random.Generator) -> dict[str, str]:
+    """The record's caption and caption_zh: what TOLD squares hold, and how many there are of one of `nouns`, in any order.
+
+    "brown dog top left, 0 cats, bus centre, dog bottom left"
+    """
+    filled = [i for i, noun in enumerate(grid.nouns) if noun]
+    facts = [
+        [world.words[name] for name in (colours[i], grid.nouns[i], tuple(POSITIONS)[i]) if name]
+        for i in rng.permutation(filled)[:TOLD].tolist()
+    ]
+    english, chinese = ([" ".join(getattr(word, name) for word in fact) for fact in facts] for name in ("noun", "zh"))
+    noun = nouns[int(rng.integers(len(nouns)))]
+    n, word = grid.count(noun), world.words[noun]
+    english.append(f"{n} {word.noun if n == 1 else word.plural}")
+    chinese.append(f"{n}个{word.zh}")
+    order = rng.permutation(len(english)).tolist()
+    return {"caption": ", ".join(english[i] for i in order), "caption_zh": "，".join(chinese[i] for i in order)}

@@ -2,9 +2,9 @@
 
 A row is one question about one grid of nine squares (emoji_grid says what is in them and whence): image; question and
 question_zh; answers and answers_zh, lists of one; type and template, see TEMPLATES; caption and caption_zh, facts to learn
-words by: what TOLD squares hold, with place and colour, and a count; grid, styles and colours, what is in the
-squares row by row, parted by ",", empty where nothing (a colour also where the drawing has no clear one); group, and item, the
-grid's number in its split; id, SPLIT-GRID-TYPE. Four questions of four types come of each grid.
+words by (emoji_grid.caption); grid, styles and colours, what is in the squares row by row, parted by ",", empty where nothing
+(a colour also where the drawing has no clear one); group, and item, the grid's number in its split; id, SPLIT-GRID-TYPE. Four
+questions of four types come of each grid.
 
 Truth is the grid's, not a person's: each answer follows from it. A thing is asked about by its name of Unicode's CLDR; only
 words that hold for one of the used emoji are used. Colours are measured (emoji_grid.colour_of) and asked only where clear.
@@ -20,10 +20,10 @@ Splits:
 - unseen_style: the things of train, in the style that train lacks.
 
 answers.txt lists the answers of train, the most frequent first, answers_zh.txt the same in Chinese. tokenizer.json numbers
-the words (word pieces) of the lower-cased training questions in both languages, after [PAD]=0, [UNK]=1, [BOS]=2, [EOS]=3,
-[MASK]=4.
+the words (word pieces) of the lower-cased training questions and captions in both languages, after [PAD]=0, [UNK]=1, [BOS]=2,
+[EOS]=3, [MASK]=4.
 
-Measured: 110 answers (yes, no, 0 to 4, 9 places, 7 kinds, 7 colours, 80 things), none of another split outside of train's; 789
+Measured: 110 answers (yes, no, 0 to 4, 9 places, 7 kinds, 7 colours, 80 things), none of another split outside of train's; 787
 tokens; 8,417 different questions in train. Accuracy without pictures, by metrics.answers.Blind of train:
 
                    majority  question-only, of which  counting  existence  position  comparison  attribute
@@ -58,6 +58,7 @@ from mmjax.data.builders.emoji_grid import (
     SIDE,
     Grid,
     World,
+    caption,
     picture,
     sample,
     world,
@@ -76,7 +77,6 @@ PACKAGES = emoji4.PACKAGES
 EACH = 4  # questions of a grid, each of another type
 MOST = 4  # the largest number that is an answer
 ABSENT = 4  # things that are not in a grid, which it is asked about too
-TOLD = 3  # squares that a caption tells of
 WORDS = {"yes": "是", "no": "否"} | {str(n): str(n) for n in range(MOST + 1)} | KINDS_ZH | POSITIONS | COLOURS
 PLACES = tuple(POSITIONS)
 
@@ -322,7 +322,9 @@ def rows(made: World, split: str, count: int) -> Iterator[dict[str, Any]]:
                 continue  # a grid that too little can be asked about
             image = picture(scene.grid, made, rng)
             for template, choice in asked:
-                yield _row(made, scene, template, choice, image, f"{split}-{number}") | _told(made, scene, telling)
+                yield _row(made, scene, template, choice, image, f"{split}-{number}") | caption(
+                    made, scene.grid, scene.colours, scene.nouns, telling
+                )
             number += 1
             bar.update(EACH)
 
@@ -387,22 +389,3 @@ def _row(made: World, scene: Scene, template: str, choice: Choice, image: bytes,
         "item": int(grid.rpartition("-")[2]),
         "id": f"{grid}-{form.type}",
     }
-
-
-def _told(made: World, scene: Scene, rng: np.random.Generator) -> dict[str, str]:
-    """A caption, facts in any order: what TOLD squares hold, and how many there are of a thing that may be absent.
-
-    "brown dog top left, 0 cats, bus centre, dog bottom left"
-    """
-    filled = [i for i, noun in enumerate(scene.grid.nouns) if noun]
-    english, chinese = [], []
-    for i in rng.permutation(filled)[:TOLD].tolist():
-        fact = [made.words[value] for value in (scene.colours[i], scene.grid.nouns[i], PLACES[i]) if value]
-        english.append(" ".join(word.noun for word in fact))
-        chinese.append(" ".join(word.zh for word in fact))
-    noun = scene.nouns[int(rng.integers(len(scene.nouns)))]
-    n, word = scene.grid.count(noun), made.words[noun]
-    english.append(f"{n} {word if n == 1 else word.plural}")
-    chinese.append(f"{n}个{word:zh}")
-    order = rng.permutation(len(english)).tolist()
-    return {"caption": ", ".join(english[i] for i in order), "caption_zh": "，".join(chinese[i] for i in order)}
