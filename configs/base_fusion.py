@@ -110,13 +110,13 @@ def small(c: ConfigDict, arg: str) -> ConfigDict:
     asked = {"name": "tfds", "dataset": "emoji_vqa", "split": "train"}
     c.data.sources, c.data.workers = [{"source": {**asked, "cache": True}}], 0
     c.compute_dtype, c.remat, c.freeze = "float32", "none", []
-    c.batch_size, c.steps, c.log_every, c.save_every = 128, 2000, 50, 500
+    c.batch_size, c.steps, c.log_every, c.save_every = 128, 500, 50, 500
     c.optim.update({"name": "muon", "args": {}, "lr": 1e-2, "weight_decay": 0.05, "clip": 1.0})
-    c.optim.schedule = {"name": "cosine", "warmup": 200}
+    c.optim.schedule = {"name": "cosine", "warmup": 50}
     c.eval.transforms = [*decode, tokenise, answers]
     c.eval.every, c.eval.batch_size = 0, 200
     if arg == "captions":
-        c.steps, c.optim.schedule.warmup = 600, 60
+        c.steps, c.optim.schedule.warmup = 800, 80
         c.task = {"name": "pretraining", "weights": {"masked_tokens": 1.0}, "pixels": WHITE}
         told = {"name": "tokenise", "tokenizer": "emoji_vqa", "length": CAPTION, "field": "caption", "into": "text"}
         c.data.transforms = [*decode, told, {"name": "mask_tokens", "tokenizer": "emoji_vqa", "rate": 0.5}]
@@ -128,6 +128,8 @@ def small(c: ConfigDict, arg: str) -> ConfigDict:
         c.eval.transforms, c.eval.sets = [*decode, told], []
     else:
         c.task = {"name": "answers", "loss": "softmax", "pixels": WHITE}
+        # At the captions' rate what they taught was gone before the new head had learnt which answers there are.
+        c.optim.lr, c.optim.lr_rules = 2e-3, [["answer_head/.*|.*pooler/.*", 5.0], [".*", 1.0]]
         c.data.transforms = [*decode, tokenise, answers]
         c.batch = _asked(SIZE, QUESTION, LISTED)
         c.eval.sets = [
