@@ -129,7 +129,7 @@ def small(c: ConfigDict, arg: str) -> ConfigDict:
     else:
         c.task = {"name": "answers", "loss": "softmax", "pixels": WHITE}
         # At the captions' rate what they taught was gone before the new head had learnt which answers there are.
-        c.optim.lr, c.optim.lr_rules = 2e-3, [["answer_head/.*|.*pooler/.*", 5.0], [".*", 1.0]]
+        c.optim.lr, c.optim.lr_rules = 2e-3, [[".*_head/.*|.*pooler/.*", 5.0], [".*", 1.0]]
         c.data.transforms = [*decode, tokenise, answers]
         c.batch = _asked(SIZE, QUESTION, LISTED)
         c.eval.sets = [
