@@ -1,6 +1,6 @@
 """What ALBEF's objectives bring on grids of emoji: matching's order of a shortlist against the contrast's own, three seeds.
 
-    launch/albef_table.sh --seeds 0 1 2
+    launch/table.sh albef --seeds 0 1 2
 
 `albef.py:small` is trained with all three objectives and, as many steps, with the contrast alone. Candidates are the 1,000
 grids of validation and their 4,000 captions; the shortlist is the recipe's. A run whose results are there is not run again.

@@ -1,6 +1,6 @@
 """The models that read picture and text together, side by side on emoji_vqa: one budget, near-equal parameters, three seeds.
 
-    launch/vqa_table.sh --seeds 0 1 2
+    launch/table.sh vqa --seeds 0 1 2
 
 Each model learns masked words of the grids' captions (`:captions`, --captions steps, once; 0 leaves it out) and from there
 answers questions (`:small`, --steps steps, with each seed), the same batches of 128 in the same order for all. --blind trains
