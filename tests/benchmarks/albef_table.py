@@ -17,9 +17,8 @@ RUNS = {
     "all": ("ITC + ITM + MLM", []),
     "itc": (
         "ITC alone",
-        ["--config.task.weights.matching=0", "--config.task.weights.masked_tokens=0"]
-        # Its matching head has learned nothing: one pair a query is read, and that row is not shown.
-        + [f"--config.eval.sets.{i}.shortlist=1" for i in range(2)],
+        # Its matching head has learned nothing: one pair a query is read, and what it says is not shown.
+        [*(f"--config.task.weights.{term}=0" for term in ("matching", "masked_tokens")), "--config.eval.sets.0.shortlist=1"],
     ),
 }
 ROWS = {"all": {"itc": "the contrast", "itm": "matching, on its shortlist", "sum": "their sum"}, "itc": {"itc": "the contrast"}}
