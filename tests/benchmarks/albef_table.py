@@ -30,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--runs", nargs="+", default=list(RUNS), choices=list(RUNS))
-    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--out", default=str(ROOT / "runs" / "albef_table"))
     args = parser.parse_args()
     print(f"\n| trained with | s | ordered by | {' | '.join(NUMBERS)} |\n{'|---' * (3 + len(NUMBERS))}|")
