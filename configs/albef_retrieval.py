@@ -7,21 +7,21 @@ the prepared set "bert". Contrast with queue and teacher, and matching; batch 25
 pixels, k of 256, as the authors' config. Expected: COCO R@1 of 77.6 text and 60.7 image retrieval by the head "itm" (published,
 of 14 million pictures in pretraining; not run here). results.json has heads itc, itm and sum, and k as "shortlist".
 
-The argument "debug" trains a tiny one on drawings in seconds; it begins with runs/albef_debug, which `albef.py:debug` makes
-(--config.init=none: with nothing).
+"small" goes on with `albef.py:small` (runs/albef_small) on grids of emoji, on two CPU cores in minutes; "debug" with
+`albef.py:debug` (runs/albef_debug) on drawings in seconds. --config.init=none begins with nothing.
 """
 
 import albef
 import base_fusion as fusion
 from ml_collections import ConfigDict
 
-SHORTLIST = 256
+SHORTLIST = {"": 256, "small": 16, "debug": 8}
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    """arg: "" or "debug"."""
-    if arg not in ("", "debug"):
-        raise ValueError(f"unknown argument {arg!r}; it takes: debug")
+    """arg: "", "small" or "debug"."""
+    if arg not in ("", "small", "debug"):
+        raise ValueError(f"unknown argument {arg!r}; it takes: small, debug")
     c = albef.get_config(arg)
     if arg == "":
         data = fusion.coco(albef.LENGTH)
@@ -33,8 +33,10 @@ def get_config(arg: str = "") -> ConfigDict:
         c.task.ramp, c.eval.every = 2200, 0
         source = {"name": "karpathy", "path": "coco/dataset_coco.json", "split": "test"}
         c.eval.sets = [{"set": "test", "source": source}]
+    elif arg == "small":
+        c.steps, c.optim.lr, c.optim.schedule.warmup = 150, 1e-3, 15
     c.init = None
-    fusion.start(c, f"runs/albef{arg and '_debug'}", (), ("words_head",))
+    fusion.start(c, f"runs/albef{arg and '_' + arg}", (), ("words_head",))
     # Without masked words no text is masked.
     c.data.transforms = [t for t in c.data.transforms if t["name"] != "mask_tokens"]
     for field in ("mlm_labels", "text_cut"):
@@ -44,5 +46,5 @@ def get_config(arg: str = "") -> ConfigDict:
     c.task.weights = {"contrastive": 1.0, "matching": 1.0}
     c.task.distil = {"contrastive": 0.4}
     for spec in c.eval.sets:
-        spec.update({"name": "reranked", "shortlist": 8 if arg == "debug" else SHORTLIST})
+        spec.update({"name": "reranked", "shortlist": SHORTLIST[arg]})
     return c

@@ -25,7 +25,8 @@ MACHINES = {"quickstart": 1, "visualbert": 4, "lxmert": 4}
 ALONE = ("debug", "small", "captions", "entailment", "pairs")
 # What recipes take, where it is more than "debug".
 FUSION = ("", "vqa", "captions", "small", "entailment", "debug")
-ARGUMENTS = {"albef": ("", "debug", "small")} | dict.fromkeys(("lxmert", "cross_encoder"), FUSION)
+ARGUMENTS = dict.fromkeys(("albef", "albef_vqa", "albef_retrieval"), ("", "debug", "small"))
+ARGUMENTS |= dict.fromkeys(("lxmert", "cross_encoder"), FUSION)
 ARGUMENTS |= dict.fromkeys(("visualbert", "vilt"), (*FUSION, "pairs"))
 GOLDENS = [(name, arg) for name in RECIPES for arg in ARGUMENTS.get(name, ("", "debug"))]
 
