@@ -2,10 +2,10 @@
 
     launch/table.sh vqa --seeds 0 1 2
 
-Each model learns masked words of the grids' captions (`:captions`, --captions steps, once; 0 leaves it out) and from there
-answers questions (`:small`, --steps steps, with each seed), the same batches of 128 in the same order for all. --blind trains
-the first model's questions once more with its pictures hidden: the question-only baseline that was learned. A run whose results
-are there is not run again.
+Each model learns from the captions of grids (masked words, `:captions`; ALBEF all its objectives, `albef.py:small`), --captions
+steps, once, and from there answers questions (`:small`) for --steps steps, with each seed, the same batches of 128 in the same
+order for all; --captions=0 leaves the start out. --blind trains the first model's questions once more with its pictures hidden:
+the question-only baseline that was learned. A run whose results are there is not run again.
 """
 
 import argparse
@@ -19,12 +19,17 @@ import numpy as np
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
+from mmjax.core.config import load, plain  # noqa: E402
+
 MODELS = {
     "visualbert": "one stream, BERT's blocks; each modality has a segment",
     "vilt": "one stream, a ViT's blocks; each modality has a type",
     "lxmert": "two streams; cross-attention with one set of weights; the first word is read",
     "cross_encoder": "two streams; cross-attention of its own each way; the mean of both is read",
+    "albef": "two towers, aligned first by contrast, matching and masked words; then the text looks at the picture",
 }
+# What a model begins with and what answers, where they are not RECIPE.py:captions and RECIPE.py:small.
+RECIPES = {"albef": ("albef.py:small", "albef_vqa.py:small")}
 SETS = ("validation", "unseen_concepts", "unseen_style")
 
 
@@ -58,12 +63,14 @@ def main() -> None:
 
 def run(args: argparse.Namespace, model: str, seed: int, blind: bool) -> dict:
     """results.json of a model and a seed, trained where it is not there."""
-    workdir, more = f"{args.out}/{model}{'_blind' if blind else ''}_{seed}", []
+    workdir, more = f"{args.out}/{model}{'_blind' if blind else ''}_{seed}", ["--config.init=none"]
+    start, answering = RECIPES.get(model, (f"{model}.py:captions", f"{model}.py:small"))
     if args.captions:
         before = f"{args.out}/{model}_captions"
-        train(f"{model}.py:captions", before, 0, args.captions)
-        more = [f"--config.init={json.dumps({'from': before})}"]
-    train(f"{model}.py:small", workdir, seed, args.steps, *more, *(["--config.task.blind=True"] if blind else []))
+        train(start, before, 0, args.captions)
+        init = plain(load(str(ROOT / "configs" / answering)))["init"] or {}
+        more = [f"--config.init={json.dumps({**init, 'from': before})}"]
+    train(answering, workdir, seed, args.steps, *more, *(["--config.task.blind=True"] if blind else []))
     return json.loads(Path(workdir, "results.json").read_text())
 
 
@@ -78,12 +85,11 @@ def train(config: str, workdir: str, seed: int, steps: int, *more: str) -> None:
 def costs(model: str) -> list[str]:
     """Parameters, GFLOP an example (forward and backward), and MiB that a step needs beside its state, by XLA's account."""
     from mmjax.core import tree
-    from mmjax.core.config import load, plain
     from mmjax.sharding import mesh as meshes
     from mmjax.tasks import build as tasks
     from mmjax.train import loop, step
 
-    config = plain(load(str(ROOT / "configs" / f"{model}.py:small")))
+    config = plain(load(str(ROOT / "configs" / RECIPES.get(model, ("", f"{model}.py:small"))[1])))
     plan = loop.plan(config, meshes.make({"data": 1}))
     parameters = sum(leaf.size for leaf in tree.flatten(plan.model.abstract["params"]).values())
     compiled = step.compiled(plan).lower(plan.abstract(), tasks.abstract_batch(config)).compile()
