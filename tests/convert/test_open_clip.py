@@ -20,10 +20,10 @@ def config(vision=None, text=None):
     return {"embed_dim": 6, "vision_cfg": vision, "text_cfg": text, "multimodal_cfg": {"width": 8, "n_queries": 256}}
 
 
-def folder(place, config, tensors):
+def folder(place, config, tensors, preprocess=None):
     place.mkdir()
     readers.write_safetensors(place / "open_clip_model.safetensors", tensors)
-    (place / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
+    (place / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": preprocess or {}}))
     return place
 
 
@@ -75,4 +75,23 @@ def test_names_of_another_library_s_tower_are_no_riddle(tmp_path):
     tensors |= {"text.transformer.embeddings.word_embeddings.weight": table.tensor(np.ones((9, 8), np.float32))}
     place = folder(tmp_path / "in", config(text={"hf_model_name": "roberta-base"}), tensors)
     with pytest.raises(UserError, match="hf_model_name 'roberta-base' is a tower of another library, which is not read here"):
+        recognise(str(place))
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"size": 16}, "preprocess_cfg's size 16 is not the model's image_size 8"),
+        ({"size": [16, 16]}, "preprocess_cfg's size .* is not the model's image_size 8"),
+        ({"interpolation": "nearest"}, "interpolation 'nearest' is neither bilinear nor bicubic"),
+        ({"resize_mode": "widest"}, "resize_mode 'widest' is none of shortest, longest, squash"),
+    ],
+    ids=["size", "sides", "filter", "mode"],
+)
+def test_preprocessing_that_contradicts_the_model(said, message, tmp_path):
+    spec = coca.model(config())
+    own = abstract(spec)
+    leaves = {path: table.tensor(np.zeros(x.shape, np.float32)) for path, x in own.items()}
+    place = folder(tmp_path / "in", config(), table.write(table.expand(coca.table(spec), own), leaves), said)
+    with pytest.raises(UserError, match=message):
         recognise(str(place))
