@@ -195,3 +195,18 @@ def test_siglip_2(tmp_path):
     tokenizer.write(tmp_path / "back", "siglip", text, words)
     for text_, ours, want in zip(TEXTS, found, again(tmp_path / "back"), strict=True):
         assert ours == want, text_[:40]
+
+
+def test_siglip_2_with_a_file_of_sentencepiece(tmp_path):
+    """Gemma's own tokenizer.model: <eos> closes, <pad> fills, the text is lowered first."""
+    names = {f"{name}_piece": f"<{name}>" for name in ("pad", "eos", "bos", "unk")}
+    content, theirs = trained(**GEMMA, **names, bos_id=2, unk_id=3)
+    (tmp_path / "tokenizer.model").write_bytes(content)
+    policy = siglip.text({"image": {"name": "naflex"}, "text": {"vocab": 600, "length": 64}})
+    text, words, found = rows(tmp_path, tmp_path / "ours.json", theirs.get_piece_size(), policy)
+    (tmp_path / "back").mkdir()
+    tokenizer.write(tmp_path / "back", "siglip2", text, words)
+    for text_, ours, kept in zip(TEXTS, found, again(tmp_path / "back"), strict=True):
+        wanted = [*theirs.encode(text_.lower())[:63], 1]
+        assert ours == wanted + [0] * (64 - len(wanted)), text_[:40]
+        assert kept == ours or "<eos>" in text_  # a name in a text is the token itself over there
