@@ -35,14 +35,12 @@ def export(args: argparse.Namespace) -> None:
     _quiet()
     from mmjax.convert import export as programs
     from mmjax.convert import save
-    from mmjax.core import tree
     from mmjax.tasks import build as tasks
     from mmjax.tasks.task import Binder
 
     meta, leaves = save.load(args.checkpoint)
     config = meta["config"]
     model, task = tasks.build(config)
-    nested = {"params": {}, "stats": {}} | tree.unflatten({path: leaf.read() for path, leaf in leaves.items()})
     fields = [name for name in ("image", "text", "audio") if name in config["batch"]]
     if args.tower is not None and args.tower not in fields:
         raise UserError(f"--tower={args.tower}: this checkpoint has: {', '.join(fields)}")
@@ -51,7 +49,7 @@ def export(args: argparse.Namespace) -> None:
         return lambda params, stats, rows: getattr(task, name)(Binder(model, stats), params, rows)
 
     towers = {
-        name: programs.tower(method(name), nested["params"], nested["stats"], name, config["batch"][name])
+        name: programs.tower(method(name), leaves, name, config["batch"][name])
         for name in ([args.tower] if args.tower else fields)
     }
     names = programs.write(towers, meta, args.to, args.format)

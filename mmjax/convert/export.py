@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmjax.convert import save
+from mmjax.convert.table import Tensor
 from mmjax.core import tree
 from mmjax.core.errors import UserError, suggest
 
@@ -24,12 +26,12 @@ class Tower:
 
     Attributes:
       call: (weights by path, rows) -> vectors of length 1, float32.
-      weights: that it reads, by path.
+      weights: that it needs, by path, none of them read yet.
       row: shape and dtype of one row of its input.
     """
 
     call: Callable[[Mapping[str, Any], Any], jax.Array]
-    weights: dict[str, np.ndarray]
+    weights: dict[str, Tensor]
     row: jax.ShapeDtypeStruct
 
 
@@ -62,50 +64,53 @@ def stablehlo(tower: Tower, folder: Path, name: str) -> None:
     weights = {path: jax.ShapeDtypeStruct(x.shape, x.dtype) for path, x in tower.weights.items()}
     program = export.export(jax.jit(tower.call), platforms=PLATFORMS)(weights, rows)
     (folder / f"{name}.stablehlo").write_bytes(program.serialize())
-    np.savez(folder / f"{name}.npz", **tower.weights)
+    np.savez(folder / f"{name}.npz", **{path: np.asarray(x.read()) for path, x in tower.weights.items()})
 
 
 def onnx(tower: Tower, folder: Path, name: str) -> None:
-    """NAME.onnx, weights inside.
+    """NAME.onnx, with NAME.onnx.data beside it for weights of more than a megabyte.
 
     Raises:
       UserError: jax2onnx is not installed.
     """
+    for library in ("jax2onnx", "onnx_ir"):  # which say what they have not found and do not need, with a traceback each
+        logging.getLogger(library).setLevel(logging.ERROR)
     try:
         from jax2onnx import to_onnx
     except ImportError:
         raise UserError("--format=onnx needs jax2onnx, which docs/export.md says how to install") from None
-    weights = {path: jnp.asarray(x) for path, x in tower.weights.items()}
+    weights = {path: jnp.asarray(x.read()) for path, x in tower.weights.items()}
     rows = jax.ShapeDtypeStruct(("batch", *tower.row.shape), tower.row.dtype)
     # jax2onnx 0.17.1 does not know jax 0.12's form of a jit within a program; without any, it is asked nothing about one.
     with jax.disable_jit():
         path = str(folder / f"{name}.onnx")
         to_onnx(lambda rows: tower.call(weights, rows), inputs=[rows], return_mode="file", output_path=path)
+    for file in folder.glob(f"{name}.onnx*"):
+        file.chmod(0o644)  # the weights' file is the owner's alone
 
 
-def tower(method: Callable, params: Mapping[str, Any], stats: Mapping[str, Any], field: str, row: Any) -> Tower:
-    """One tower, with no weight that it does not read.
+def tower(method: Callable, leaves: Mapping[str, Tensor], field: str, row: Any) -> Tower:
+    """One tower, with no weight that it does not need.
 
     Args:
       method: (params, stats, rows) -> vectors.
-      params, stats: nested dicts of arrays.
+      leaves: params/... and stats/... by path, as save.load gives them.
       field: of the rows.
       row: [shape, dtype], as config.batch has it.
     """
-    flat = {path: np.asarray(x) for path, x in tree.flatten({"params": dict(params), "stats": dict(stats)}).items()}
     shape = jax.ShapeDtypeStruct(tuple(row[0]), jnp.dtype(row[1]))
 
     def call(weights: Mapping[str, Any], rows: Any) -> jax.Array:
-        # What this tower does not read is put back as zeros, which the compiler drops.
-        rest = {path: jnp.zeros(x.shape, x.dtype) for path, x in flat.items() if path not in weights}
+        # What this tower does not need is put back as zeros, which the compiler drops: views of one number, without memory.
+        rest = {p: np.broadcast_to(np.zeros((), x.dtype), x.shape) for p, x in leaves.items() if p not in weights}
         nested = {"params": {}, "stats": {}} | tree.unflatten({**weights, **rest})
         return method(nested["params"], nested["stats"], {field: rows}).astype(jnp.float32)
 
     one = jax.ShapeDtypeStruct((1, *shape.shape), shape.dtype)
-    jaxpr = jax.make_jaxpr(call)({path: jax.ShapeDtypeStruct(x.shape, x.dtype) for path, x in flat.items()}, one)
-    read = _read(jaxpr.jaxpr)
-    paths = list(dict(sorted(flat.items())))
-    used = {path: flat[path] for path, variable in zip(paths, jaxpr.jaxpr.invars, strict=False) if variable in read}
+    paths = sorted(leaves)
+    jaxpr = jax.make_jaxpr(call)({path: jax.ShapeDtypeStruct(leaves[path].shape, leaves[path].dtype) for path in paths}, one)
+    needed = _read(jaxpr.jaxpr)
+    used = {path: leaves[path] for path, variable in zip(paths, jaxpr.jaxpr.invars, strict=False) if variable in needed}
     return Tower(call, used, shape)
 
 

@@ -106,6 +106,15 @@ ADMITTED: dict[tuple[str, str], Callable] = {
 }
 
 
+def held(path: Path, member: zipfile.ZipInfo) -> int:
+    """Bytes that a zip's member can hold, whatever the archive claims.
+
+    Deflate makes at most 1,032 bytes of one (zlib, Technical Details).
+    """
+    most = min(member.compress_size, path.stat().st_size)
+    return min(member.file_size, most if member.compress_type == zipfile.ZIP_STORED else 1032 * most)
+
+
 def _zip(path: Path) -> dict[str, Tensor]:
     archive = zipfile.ZipFile(path)
     heads = [name for name in archive.namelist() if name.endswith("/data.pkl") or name == "data.pkl"]
@@ -122,7 +131,7 @@ def _zip(path: Path) -> dict[str, Tensor]:
         except BROKEN as error:
             raise UserError(f"{path}: its {of.key} cannot be read: {error}") from None
 
-    sizes = {name: info.file_size for name, info in ((info.filename, info) for info in archive.infolist())}
+    sizes = {info.filename: held(path, info) for info in archive.infolist()}
     return _tensors(found, path, storage, lambda of: sizes.get(f"{root}data/{of.key}", 0) // of.dtype.itemsize)
 
 
@@ -179,10 +188,14 @@ def _tensors(
         if min((*shape, *stride, offset), default=0) < 0 or last >= there(kept):
             raise UserError(f"{path}: {name} {shape} reaches beyond its storage of {there(kept):,} numbers: cut off or forged")
 
-        def load(kept=kept, offset=offset, shape=shape, stride=stride) -> np.ndarray:
-            flat = storage(kept)[offset:]
+        def load(name=name, kept=kept, offset=offset, shape=shape, stride=stride, last=last) -> np.ndarray:
+            flat = storage(kept)
+            if last >= flat.size:  # as_strided would read on in the memory behind it
+                raise UserError(
+                    f"{path}: {name} {shape} reaches beyond its storage of {flat.size:,} numbers: cut off or forged"
+                )
             strides = [step * kept.dtype.itemsize for step in stride]
-            return np.lib.stride_tricks.as_strided(flat, shape, strides, writeable=False)
+            return np.lib.stride_tricks.as_strided(flat[offset:], shape, strides, writeable=False)
 
         result[name] = Tensor(shape, kept.dtype, load)
     return result

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mmjax.convert import sentencepiece as sentencepieces
 from mmjax.convert.family import Family, Spec
 from mmjax.core.errors import UserError
 from mmjax.models.classifier import modality
 
 FILTERS = {2: "bilinear", 3: "bicubic", "bilinear": "bilinear", "bicubic": "bicubic"}
 NUMBERS = {"bilinear": 2, "bicubic": 3}
-SENTENCEPIECE = "spiece.model"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Preprocessing:
       transforms: as in a config: decode, resize, tokenise, whatever the model takes.
       pixels: mean and standard deviation of pixels in [0, 1], or None for a model without pictures.
       tokenizer: the text of tokenizer.json, or None.
-      sentencepiece: the bytes of the source's spiece.model in base64, for a meta is json; None where it has none.
+      sentencepiece: the bytes of the source's SentencePiece file in base64, for a meta is json; None where it has none.
     """
 
     transforms: list[Spec]
@@ -56,8 +56,8 @@ def read(folder: Path | None, family: Family, model: Spec, config: Mapping[str, 
         found = tokenizers.read(folder, model.get("text") or model["encoder"], words) if folder is not None else None
         if found is not None:
             tokenizer, words = found
-            file = folder / SENTENCEPIECE
-            sentencepiece = base64.b64encode(file.read_bytes()).decode() if file.is_file() else None
+            file = sentencepieces.find(folder)
+            sentencepiece = base64.b64encode(file.read_bytes()).decode() if file else None
         transforms.append({"name": "tokenise", "tokenizer": "checkpoint", **words})
     return Preprocessing(transforms, pixels, tokenizer, sentencepiece)
 
@@ -169,7 +169,7 @@ def _side(size: Any, file: Path) -> int:
 
 
 def write(folder: Path, format: str, config: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
-    """Writes preprocessor_config.json (hf), the tokenizer's files, and spiece.model where the source had one.
+    """Writes preprocessor_config.json (hf), the tokenizer's files, and spiece.model where the source had such a file.
 
     Args:
       meta: a checkpoint's.
@@ -184,7 +184,7 @@ def write(folder: Path, format: str, config: Mapping[str, Any], meta: Mapping[st
     if meta["tokenizer"] is not None and words is not None:
         tokenizers.write(folder, config.get("model_type"), meta["tokenizer"], words)
         if meta.get("sentencepiece"):  # a trained checkpoint has none: its tokenizer may be another
-            (folder / SENTENCEPIECE).write_bytes(base64.b64decode(meta["sentencepiece"]))
+            (folder / sentencepieces.FILES[0]).write_bytes(base64.b64decode(meta["sentencepiece"]))
 
 
 def open_clip_of(transforms: list[Spec], pixels: Mapping[str, Any]) -> dict[str, Any]:

@@ -197,6 +197,9 @@ def _npy(path: Path, archive: zipfile.ZipFile, name: str) -> Tensor:
         shape, _, dtype = reader[version](file)
     if dtype.hasobject:
         raise ValueError(f"{name} holds Python objects")
+    want, there = dtype.itemsize * math.prod(shape), pickles.held(path, archive.getinfo(name))
+    if want > there:
+        raise ValueError(f"{name} {shape} is {want:,} bytes by its shape and {there:,} at most in the file: cut off or forged")
     # numpy has no name for bfloat16, and stores it as two bytes of no type.
     kind = np.dtype(ml_dtypes.bfloat16) if dtype.kind == "V" and dtype.itemsize == 2 else dtype
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from mmjax import models
 from mmjax.convert import preprocess, readers, table
-from mmjax.convert.families import FAMILIES
+from mmjax.convert.families import FAMILIES, clip
 from mmjax.convert.family import Family, Spec
 from mmjax.convert.table import Tensor
 from mmjax.core import tree
@@ -127,6 +127,8 @@ def _family(path: str, config: Mapping[str, Any], found: Mapping[str, Tensor]) -
                 return family, prefix
     if kind is not None:
         raise UserError(f"{path}: config.json says {kind}, whose {families[0].marks[0]!r} is not among its tensors")
+    if "model_cfg" in config:
+        _model(path, clip.OPEN_CLIP, config["model_cfg"])  # says of another library's tower that it is one
     some = ", ".join(list(found)[:3])
     names = ", ".join(dict.fromkeys(family.name for family in FAMILIES))
     raise UserError(f"{path}: tensors such as {some} are of no known family; read are: {names}")

@@ -25,7 +25,7 @@ def read(folder: Path, text: Spec, words: Spec) -> tuple[str, Spec] | None:
     if tokens is None:
         return None
     words, vocab = dict(words), text["vocab"]
-    if not (folder / "tokenizer.json").is_file() and (folder / "spiece.model").is_file():
+    if not (folder / "tokenizer.json").is_file() and sentencepiece.find(folder):
         words |= sentencepiece.WORDS
     top = max(tokens.get_vocab(with_added_tokens=True).values(), default=0)
     if top >= vocab:
@@ -99,8 +99,8 @@ def _load(folder: Path) -> Any:
             settings = _json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}
             lines = (folder / "vocab.txt").read_text(encoding="utf-8").splitlines()
             return bert({line: i for i, line in enumerate(lines)}, lower=settings.get("do_lower_case", True))
-        if (folder / "spiece.model").is_file():
-            return sentencepiece.read(folder / "spiece.model")
+        if file := sentencepiece.find(folder):
+            return sentencepiece.read(file)
     except UserError:
         raise
     except Exception as error:  # tokenizers raises bare Exceptions

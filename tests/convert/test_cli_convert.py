@@ -108,6 +108,26 @@ def tensor_of_terabytes(folder):
     (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
 
 
+def with_tensors(change):
+    def spoil(folder):
+        found = {name: table.tensor(np.array(x.read())) for name, x in readers.read(folder).items()}
+        readers.write_safetensors(folder / "model.safetensors", change(found))
+
+    return spoil
+
+
+def lost(tensors):
+    return {name: x for name, x in tensors.items() if name != "text_projection.weight"}
+
+
+def strange(tensors):
+    return {**tensors, "text_model.adapter.weight": tensors["logit_scale"]}
+
+
+def wider(tensors):
+    return {**tensors, "text_projection.weight": table.tensor(np.zeros((6, 9), np.float32))}
+
+
 def with_code(folder):
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps({"x": Evil(str(folder / "made"))}))
@@ -137,6 +157,9 @@ def with_preprocessor(folder):
         (of_terabytes, "its header claims 8,796,093,022,208 bytes of a file of 10"),
         (tensor_of_terabytes, "x ends at byte 8,796,093,022"),
         (with_config(projection_dim=7), "another shape than its config says: "),
+        (with_tensors(wider), "text_projection.weight (6, 9) gives (9, 6), and params/text_projection/kernel is (8, 6)"),
+        (with_tensors(lost), "'text_projection.weight' is missing."),
+        (with_tensors(strange), "'text_model.adapter.weight' is of no known meaning"),
         (with_config(model_type="clpi"), "model_type 'clpi' is not read here; there are: "),
         (with_config(projection_dim="six"), "its config is no CLIP's"),
         (with_config(text_config="small"), "its config is no CLIP's (ValueError: "),

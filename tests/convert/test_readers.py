@@ -129,6 +129,54 @@ def test_code_in_a_pickle_is_refused_by_name_and_not_run(zipped, tmp_path):
     assert not (tmp_path / "made").exists()
 
 
+NUMBERS = np.arange(4, dtype=np.float32)
+
+
+def saved(path, count, claims=None, compression=zipfile.ZIP_STORED):
+    """As torch.save writes {"a": a tensor of `count` numbers}, over a storage of four, whose size the archive may lie about."""
+    text = lambda s: b"X" + struct.pack("<I", len(s)) + s.encode()  # noqa: E731
+    whole = b"J" + struct.pack("<i", count)
+    place = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text("0") + text("cpu") + whole + b"tQ"
+    tensor = (
+        b"ctorch._utils\n_rebuild_tensor_v2\n(" + place + b"K\0" + whole + b"\x85K\1\x85\x89ccollections\nOrderedDict\n)RtR"
+    )
+    with zipfile.ZipFile(path, "w", compression) as file:
+        file.writestr("archive/data.pkl", b"\x80\2}" + text("a") + tensor + b"s.")
+        file.writestr("archive/data/0", NUMBERS.tobytes())
+    if claims is not None:
+        content = bytearray(path.read_bytes())
+        at = content.rindex(b"PK\1\2") + 24  # the size once unpacked, in the directory's last entry
+        content[at : at + 4] = struct.pack("<I", claims)
+        path.write_bytes(content)
+
+
+def test_a_forged_storage_is_not_read_beyond_its_end(tmp_path):
+    path = tmp_path / "x.pth"
+    saved(path, 4)
+    assert readers.read(path)["a"].read().tolist() == [0, 1, 2, 3]
+    for count, claims in ((5, None), (1000, 4000), (2**30, 2**32 - 1)):
+        saved(path, count, claims)
+        with pytest.raises(UserError, match=r"a \(\d+,\) reaches beyond its storage of 4 numbers: cut off or forged"):
+            readers.read(path)
+    saved(path, 2**30, 2**32 - 1, zipfile.ZIP_DEFLATED)
+    with pytest.raises(UserError, match=r"reaches beyond its storage of [\d,]+ numbers: cut off or forged"):
+        readers.read(path)
+    saved(path, 1000, 4000, zipfile.ZIP_DEFLATED)  # not more than deflate could have packed: found when it is read
+    with pytest.raises(UserError, match=r"reaches beyond its storage of 4 numbers|its 0 cannot be read"):
+        readers.read(path)["a"].read()
+
+
+def test_an_npz_that_claims_terabytes(tmp_path):
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (2**41,)})
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as file:
+        file.writestr("params/a.npy", header.getvalue())
+    with pytest.raises(
+        UserError, match=r"\(2199023255552,\) is 8,796,093,022,208 bytes by its shape and \d+ at most in the file"
+    ):
+        readers.read(tmp_path / "x.npz")
+
+
 @pytest.mark.parametrize("content", [b"", b"\x80\x02K\x01.", b"junk"])
 def test_broken_pickles(content, tmp_path):
     (tmp_path / "x.pth").write_bytes(content)

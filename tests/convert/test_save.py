@@ -110,6 +110,18 @@ def test_nothing_half_written(folder, tmp_path, monkeypatch):
         pass
 
 
+def test_nothing_half_written_where_a_tensor_breaks_when_it_is_read(folder, tmp_path):
+    def breaks():
+        raise UserError("x.pth: its 7 cannot be read")
+
+    found, path = recognise(str(folder)), "params/text_projection/kernel"
+    good = found.leaves[path]
+    found.leaves[path] = table.Tensor(good.shape, good.dtype, breaks)
+    with pytest.raises(UserError, match="its 7 cannot be read"):
+        save.mmjax_folder(found, f"{tmp_path}/out", "x")
+    assert [path.name for path in tmp_path.iterdir()] == ["hf"]
+
+
 @pytest.mark.parametrize(
     "file, content, message",
     [

@@ -64,6 +64,38 @@ def test_ids_by_hand(text, ids, spiece):
     assert encoded.ids == ids
 
 
+# A BPE: "ab" is joined before "bc", whatever comes of it; "▁▁" is user-defined, and found before anything is joined.
+BPE = [("<pad>", 0.0, 3), ("<eos>", 0.0, 3), ("<unk>", 0.0, 2), ("▁▁", 0.0, 4), ("ab", -1.0, 1), ("bc", -2.0, 1)]
+BPE += [("abc", -3.0, 1), ("▁a", -4.0, 1), ("▁", -9.0, 1), ("a", -9.0, 1), ("b", -9.0, 1), ("c", -9.0, 1), ("<0x41>", 0.0, 6)]
+TRAINER, PLAIN = field(3, 2) + field(40, 2), field(3, 0) + field(4, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        ("abc", [6]),
+        ("bcab", [5, 4]),
+        ("abbc", [4, 5]),
+        ("ababc", [4, 6]),
+        (" a ab", [7, 8, 4]),
+        ("   a", [3, 7]),
+        ("xyAa", [2, 9]),
+        ("<eos>", [2]),
+    ],
+)
+def test_ids_of_a_bpe_by_hand(text, ids, tmp_path):
+    (tmp_path / "tokenizer.model").write_bytes(model(BPE, TRAINER, PLAIN))
+    assert sentencepiece.read(sentencepiece.find(tmp_path)).encode(text, add_special_tokens=False).ids == ids
+
+
+def test_a_folder_of_siglip_2(tmp_path):
+    (tmp_path / "tokenizer.model").write_bytes(model(BPE, TRAINER, PLAIN))
+    words = siglip.text({"image": {"name": "naflex"}, "text": {"vocab": 13, "length": 6}})
+    text, found = tokenizer.read(tmp_path, {"vocab": 13}, words)
+    (tmp_path / "tokenizer.json").write_text(text)
+    assert Tokenise(str(tmp_path), **found).rows(("ABC  ab",))["text"].tolist() == [6, 3, 4, 1, 0, 0]
+
+
 def test_words_are_counted_for_masking(spiece):
     assert sentencepiece.read(spiece).encode("blue red", add_special_tokens=False).word_ids == [0, 0, 0, 1]
 
@@ -88,10 +120,17 @@ def test_a_folder_of_siglip(spiece):
         (b"\x0f", "wire type 7"),
         (b"\x08\x01", "no SentencePiece model"),
         (model([(b"\xff\xff".decode("latin1"), 0.0, 1)]).replace("ÿÿ".encode(), b"\xff\xff\xff\xff"), "no SentencePiece model"),
-        (model(PIECES, trainer=field(3, 2)), "a BPE model, where unigram models are read: put its tokenizer.json beside it"),
+        (
+            model(PIECES, trainer=field(3, 3)),
+            "a word model, where unigram and BPE models are read: put its tokenizer.json beside it",
+        ),
         (model(PIECES, trainer=field(24, 1)), "white space is a suffix"),
         (model(PIECES, normaliser=field(5, 0)), "white space is a suffix, or not escaped"),
         (model([*PIECES, ("<sep>", 0.0, 4)]), "'<sep>' is user-defined"),
+        (model(BPE, TRAINER, field(4, 0)), "'▁▁' is user-defined"),
+        (model([*BPE, ("x", 0.0, 5)], TRAINER, PLAIN), "'x' is user-defined or unused"),
+        (model([*BPE, ("cb", -1.0, 1)], TRAINER, PLAIN), "two pieces of its BPE have one score"),
+        (model([*BPE, ("xa", -5.0, 1)], TRAINER, PLAIN), "'xa' has a character that is no piece"),
         (model(PIECES, trainer=field(40, 99)), "no SentencePiece model"),
         (model(PIECES, normaliser=field(2, b"\x04\x00\x00")), "no SentencePiece model"),
     ],

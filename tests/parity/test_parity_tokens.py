@@ -35,11 +35,13 @@ HARD = [
 TEXTS = [*HARD, "Hello, WORLD! <eos> <pad>", unicodedata.normalize("NFD", "Tiếng Việt có dấu"), "x" * 62, "y z " * 32]
 
 
-def trained(**settings):
+LINES = [*HARD[:9], "the quick brown fox", "photographs and photos of words and wording"] * 9
+
+
+def trained(lines=LINES, **settings):
     """A model of SentencePiece's own trainer, with T5's and SigLIP's numbers of special tokens."""
     library = pytest.importorskip("sentencepiece")
     out = io.BytesIO()
-    lines = [*HARD[:9], "the quick brown fox", "photographs and photos of words and wording"] * 9
     settings = {"vocab_size": 330, "pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1, **settings}
     library.SentencePieceTrainer.train(
         sentence_iterator=iter(lines), model_writer=out, hard_vocab_limit=False, minloglevel=2, **settings
@@ -59,7 +61,14 @@ SETTINGS = [
 ]
 
 
-@pytest.mark.parametrize("settings", SETTINGS, ids=[",".join(s) or "plain" for s in SETTINGS])
+# Gemma's: nothing is normalised, and some pieces are found before anything is joined.
+GEMMA = {"model_type": "bpe", "normalization_rule_name": "identity", "add_dummy_prefix": False, "byte_fallback": True}
+GEMMA |= {"remove_extra_whitespaces": False, "allow_whitespace_only_pieces": True, "vocab_size": 600}
+GEMMA |= {"user_defined_symbols": ["▁▁", "▁▁▁", "\t", "\n", "\n\n", "<h1>", "</h1>", "the"]}
+BPE = [{**s, "model_type": "bpe"} for s in SETTINGS]
+
+
+@pytest.mark.parametrize("settings", [*SETTINGS, *BPE, GEMMA], ids=lambda s: ",".join(s) or "plain")
 def test_ids_of_trained_models(settings, tmp_path):
     content, theirs = trained(**settings)
     (tmp_path / "spiece.model").write_bytes(content)
@@ -77,18 +86,34 @@ BLOCKS = [(1, 592), (768, 880), (1425, 1525), (1536, 1792), (2304, 2432), (4352,
 BLOCKS += [(12352, 12544), (12592, 12688), (44032, 44096), (63744, 64000), (64256, 65536), (127744, 128592), (119808, 120064)]
 
 
+@pytest.mark.parametrize("kind", ["unigram", "bpe"])
 @pytest.mark.parametrize("rule", ["nmt_nfkc", "nfkc", "nmt_nfkc_cf"])
-def test_random_strings_of_hard_characters(rule, tmp_path):
-    content, theirs = trained(normalization_rule_name=rule, byte_fallback=True, vocab_size=600)
-    (tmp_path / "spiece.model").write_bytes(content)
-    words = {"length": 200, "bos": None, "eos": None, "lower": False}
-    text, words = tokenizer.read(tmp_path, {"vocab": theirs.get_piece_size()}, words)
-    (tmp_path / "tokenizer.json").write_text(text)
-    ours = Tokenise(str(tmp_path), **words, empty=True)
-    rng = np.random.default_rng(0)
+def test_random_strings_of_hard_characters(rule, kind, tmp_path):
     characters = [chr(c) for block in BLOCKS for c in range(*block)] + list(" eaoi" * 80)
-    for _ in range(3000):
-        text = "".join(rng.choice(characters, rng.integers(11)))
+    settings = {"normalization_rule_name": rule, "model_type": kind, "byte_fallback": True, "vocab_size": 600}
+    same_ids(*trained(**settings), tmp_path, characters, 3000, 11)
+
+
+# Where a piece can be cut in several ways, which of them is joined depends on what stands beside it.
+PARTS = ["a", "b", "-", " ", "aa", "ab", "ba", "--", "  ", "aba", "abab", "<h1>", "the", "\n"]
+
+
+@pytest.mark.parametrize("settings", [GEMMA, {"model_type": "bpe"}], ids=["gemma", "plain"])
+def test_random_strings_of_few_characters(settings, tmp_path):
+    rng = np.random.default_rng(1)
+    lines = ["".join(rng.choice(PARTS[:4], rng.integers(1, 40))) for _ in range(500)] + ["-" * i for i in range(40)]
+    same_ids(*trained([*lines, "the <h1>"], **settings), tmp_path, PARTS, 3000, 20)
+
+
+def same_ids(content, theirs, folder, characters, count, longest):
+    (folder / "spiece.model").write_bytes(content)
+    words = {"length": 200, "bos": None, "eos": None, "lower": False}
+    text, words = tokenizer.read(folder, {"vocab": theirs.get_piece_size()}, words)
+    (folder / "tokenizer.json").write_text(text)
+    ours = Tokenise(str(folder), **words, empty=True)
+    rng, characters = np.random.default_rng(0), np.array(characters)
+    for _ in range(count):
+        text = "".join(rng.choice(characters, rng.integers(longest)))
         ids = theirs.encode(text)
         assert ours.rows((text,))["text"].tolist() == ids + [0] * (200 - len(ids)), ascii(text)
 
@@ -170,3 +195,18 @@ def test_siglip_2(tmp_path):
     tokenizer.write(tmp_path / "back", "siglip", text, words)
     for text_, ours, want in zip(TEXTS, found, again(tmp_path / "back"), strict=True):
         assert ours == want, text_[:40]
+
+
+def test_siglip_2_with_a_file_of_sentencepiece(tmp_path):
+    """Gemma's own tokenizer.model: <eos> closes, <pad> fills, the text is lowered first."""
+    names = {f"{name}_piece": f"<{name}>" for name in ("pad", "eos", "bos", "unk")}
+    content, theirs = trained(**GEMMA, **names, bos_id=2, unk_id=3)
+    (tmp_path / "tokenizer.model").write_bytes(content)
+    policy = siglip.text({"image": {"name": "naflex"}, "text": {"vocab": 600, "length": 64}})
+    text, words, found = rows(tmp_path, tmp_path / "ours.json", theirs.get_piece_size(), policy)
+    (tmp_path / "back").mkdir()
+    tokenizer.write(tmp_path / "back", "siglip2", text, words)
+    for text_, ours, kept in zip(TEXTS, found, again(tmp_path / "back"), strict=True):
+        wanted = [*theirs.encode(text_.lower())[:63], 1]
+        assert ours == wanted + [0] * (64 - len(wanted)), text_[:40]
+        assert kept == ours or "<eos>" in text_  # a name in a text is the token itself over there

@@ -143,12 +143,10 @@ def open_clip_model(config: Config) -> Spec:
     """From open_clip_config.json's model_cfg.
 
     Raises:
-      UserError: towers that are not CLIP's own.
+      UserError: see own_towers.
     """
+    own_towers(config)
     vision, text = dict(config["vision_cfg"]), dict(config["text_cfg"])
-    for part, key in ((vision, "timm_model_name"), (text, "hf_model_name")):
-        if part.get(key):
-            raise UserError(f"open_clip's {key} {part[key]!r} is a tower of another library, which is not read here")
     act = QUICK if config.get("quick_gelu") else "gelu"
     common = {"act": act, "norm_eps": EPS}
     return {
@@ -157,6 +155,26 @@ def open_clip_model(config: Config) -> Spec:
         "image": image_spec({**_vision_tower(vision), **common}, vision.get("image_size", 224), vision.get("patch_size", 16)),
         "text": open_clip_text_spec(text, common),
     }
+
+
+# What these towers have in one way only, and open_clip in others too.
+ONLY: dict[str, dict[str, Any]] = {
+    "vision_cfg": {"no_ln_pre": False, "pool_type": "tok"},
+    "text_cfg": {"no_causal_mask": False, "pool_type": "argmax", "proj_bias": False, "proj_type": "linear"},
+}
+PLAIN = ("ls_init_value", "act_kwargs", "norm_kwargs", "qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner")
+PLAIN += ("scale_attn", "scale_fc")
+
+
+def own_towers(config: Config) -> None:
+    """Raises UserError where open_clip's model_cfg asks for towers, or settings of them, that are not read here."""
+    for part, key in (("vision_cfg", "timm_model_name"), ("text_cfg", "hf_model_name")):
+        if name := config[part].get(key):
+            raise UserError(f"open_clip's {key} {name!r} is a tower of another library, which is not read here")
+    for part, only in ONLY.items():
+        for key, value in config[part].items():
+            if value != only.get(key, value) or (key in PLAIN and value):
+                raise UserError(f"open_clip's {part} has {key} {value!r}, which no tower here computes")
 
 
 def open_clip_text_spec(text: Config, common: Spec) -> Spec:

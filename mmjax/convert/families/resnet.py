@@ -69,7 +69,8 @@ def hf_table(model: Spec) -> Sequence[Row]:
 
 
 def clip_model(config: Config) -> Spec:
-    """From open_clip_config.json's model_cfg."""
+    """From open_clip_config.json's model_cfg. Raises UserError: see clip.own_towers."""
+    clip.own_towers(config)
     vision, text = dict(config["vision_cfg"]), dict(config["text_cfg"])
     # OpenAI's ResNets have QuickGELU in the text tower, as their ViTs do.
     common = {"act": clip.QUICK if config.get("quick_gelu") else "gelu", "norm_eps": clip.EPS}
