@@ -18,7 +18,7 @@ SIZE, WORDS, LISTED, QUESTION, CAPTION = 96, 787, 110, 16, 25
 VERDICTS, STATEMENT = {"entailment": 3, "pairs": 2}, 48
 GRIDS = ("captions", "small", *VERDICTS)
 WHITE = {"mean": [1.0] * 3, "std": [0.25] * 3}  # an empty square is 0, and a patch's place is not drowned
-SMALL = {"width": 128, "heads": 4, "mlp": 256, "dropout": 0.0}
+SMALL = {"width": 64, "heads": 4, "mlp": 128, "dropout": 0.0}
 # A toy's blocks, picture, words and answers.
 TOY = {"width": 32, "heads": 4, "mlp": 64}
 TOY_PICTURE, TOY_WORDS, TOY_LENGTH, TOY_ANSWERS = {"size": 32, "patch": 16}, 259, 40, 6
@@ -110,13 +110,14 @@ def small(c: ConfigDict, arg: str) -> ConfigDict:
     asked = {"name": "tfds", "dataset": "emoji_vqa", "split": "train"}
     c.data.sources, c.data.workers = [{"source": {**asked, "cache": True}}], 0
     c.compute_dtype, c.remat, c.freeze = "float32", "none", []
-    c.batch_size, c.steps, c.log_every, c.save_every = 128, 500, 50, 500
-    c.optim.update({"name": "muon", "args": {}, "lr": 1e-2, "weight_decay": 0.05, "clip": 1.0})
-    c.optim.schedule = {"name": "cosine", "warmup": 50}
+    c.batch_size, c.steps, c.log_every, c.save_every = 128, 2000, 50, 1000
+    # At 5e-3 and more the models stay for long where they look at squares that are named and find none by what is in it.
+    c.optim.update({"name": "muon", "args": {}, "lr": 2e-3, "weight_decay": 0.05, "clip": 1.0})
+    c.optim.schedule = {"name": "cosine", "warmup": 200}
     c.eval.transforms = [*decode, tokenise, answers]
     c.eval.every, c.eval.batch_size = 0, 200
     if arg == "captions":
-        c.steps, c.optim.schedule.warmup = 800, 80
+        c.steps, c.optim.schedule.warmup = 1500, 150
         c.task = {"name": "pretraining", "weights": {"masked_tokens": 1.0}, "pixels": WHITE}
         told = {"name": "tokenise", "tokenizer": "emoji_vqa", "length": CAPTION, "field": "caption", "into": "text"}
         c.data.transforms = [*decode, told, {"name": "mask_tokens", "tokenizer": "emoji_vqa", "rate": 0.5}]
@@ -128,8 +129,6 @@ def small(c: ConfigDict, arg: str) -> ConfigDict:
         c.eval.transforms, c.eval.sets = [*decode, told], []
     else:
         c.task = {"name": "answers", "loss": "softmax", "pixels": WHITE}
-        # At the captions' rate what they taught was gone before the new head had learnt which answers there are.
-        c.optim.lr, c.optim.lr_rules = 2e-3, [[".*_head/.*|.*pooler/.*", 5.0], [".*", 1.0]]
         c.data.transforms = [*decode, tokenise, answers]
         c.batch = _asked(SIZE, QUESTION, LISTED)
         c.eval.sets = [
