@@ -23,7 +23,8 @@ if version("jaxlib").startswith("0.10.") and platform.machine() == "x86_64":
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 # The longest files. One that begins last keeps one process at work while the others have none.
-FIRST = ["test_multi.py", "test_resume.py", "test_two_processes.py", "test_albef_task.py", "test_cli.py", "test_cli_fusion.py"]
+FIRST = ["test_multi.py", "test_resume.py", "test_albef_task.py", "test_configs.py", "test_two_processes.py", "test_cli.py"]
+FIRST += ["test_cli_fusion.py", "test_cross_encoder.py"]
 
 
 def pytest_configure(config):
