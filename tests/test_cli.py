@@ -177,6 +177,7 @@ def test_unreadable_pictures_are_replaced_and_counted_and_too_many_stop_the_run(
     folder.mkdir(parents=True)
     write_tfds(folder, "pictures", "1.0.0", features, {"train": records}, "a test", "none")
     words = ["train", QUICK, f"--config.data.sources={[{'source': {'name': 'tfds', 'path': str(folder)}}]!r}"]
+    words += ["--config.eval.sets=[]", "--config.model.image.depth=0", "--config.optim.name=adamw", "--config.optim.args={}"]
     cli.main([*words, f"--workdir={tmp_path}/few", "--config.steps=5"])
     assert "bad-7" in capsys.readouterr().err
     lines = [json.loads(line) for line in (tmp_path / "few" / "metrics.jsonl").read_text().splitlines()]

@@ -36,7 +36,7 @@ class Model:
 
     def freeze(self, frozen: Collection[str]) -> "Model":
         """The same model, in which a BatchNorm whose scale and bias are in `frozen` (leaf paths) runs in inference mode."""
-        return Model(self._make, frozen)
+        return self if frozenset(frozen) == self._frozen else Model(self._make, frozen)
 
     def init(self, key: jax.Array) -> tuple[Dict, Dict]:
         """Fresh (params, stats). Call it inside jax.jit with out_shardings to place them as they are made."""

@@ -181,7 +181,8 @@ class _Loop:
         if config.get("cache"):
             self.stream = Cache(self.stream, self.plan, self.state["params"], self.state["stats"], config["cache"])
         one = steps.compiled(self.plan)
-        self.flops = model_flops(config, self.plan)
+        self.peak = PEAK.get(jax.devices()[0].device_kind, 0) * self.plan.mesh.size
+        self.flops = model_flops(config, self.plan) if self.peak else 0  # a second trace of the step, for nothing but mfu
         batches = place.Ahead(self.stream.batches(start), lambda item: _placed(item, self.plan.mesh))
         self.mark, self.waited = time.monotonic(), 0.0
         try:
@@ -253,9 +254,8 @@ class _Loop:
             "broken_records": float(self.broken.total),
             "bad_steps": float(jax.device_get(self.state["guard"]["bad_steps"])),
         }
-        peak = PEAK.get(jax.devices()[0].device_kind)
-        if peak:
-            scalars["mfu"] = self.flops * timed / span / (peak * self.plan.mesh.size)
+        if self.peak:
+            scalars["mfu"] = self.flops * timed / span / self.peak
         self.mark, self.waited, self.timed = now, 0.0, done
         self.progress.to(done, scalars)
         if self.log:

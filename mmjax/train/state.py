@@ -1,6 +1,7 @@
 """What a run carries from step to step, as nested dicts of arrays, and how it is made in place on a mesh."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -58,7 +59,9 @@ class Plan:
 
     def init(self, key: jax.Array | None = None) -> State:
         """A fresh state; traceable, so that jit can make each leaf where it will live."""
-        params, stats = self.model.init(keys.key(self.seed, "init") if key is None else key)
+        return self._state(*self.model.init(keys.key(self.seed, "init") if key is None else key))
+
+    def _state(self, params: dict, stats: dict) -> State:
         return {
             "step": jnp.zeros((), jnp.int32),
             "params": params,
@@ -72,7 +75,12 @@ class Plan:
 
     def abstract(self) -> State:
         """Shapes and dtypes of the state."""
-        return jax.eval_shape(self.init)
+        return jax.tree.map(lambda leaf: leaf, self._abstract)  # dicts of the caller's own
+
+    @functools.cached_property
+    def _abstract(self) -> State:
+        # Once, and from the model's own shapes: tracing its initialisers takes up to a second, and a run asks a dozen times.
+        return jax.eval_shape(self._state, self.model.abstract["params"], self.model.abstract["stats"])
 
     def placements(self) -> dict[str, storage.Placement]:
         """Where each leaf of the state lives, by path; one table places parameters and all that mirrors them."""

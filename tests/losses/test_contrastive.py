@@ -58,9 +58,8 @@ def through(slope, image, text, scale):
 
 
 def assert_same(loss, formula, inputs, group, **options):
-    value, grads = jax.value_and_grad(lambda *xs: loss(*xs, jnp.asarray(group), **options)["contrastive"][0], (0, 1, 2, 3))(
-        *map(jnp.asarray, inputs)
-    )
+    own = jax.value_and_grad(lambda *xs: loss(*xs, jnp.asarray(group), **options)["contrastive"][0], (0, 1, 2, 3))
+    value, grads = jax.jit(own)(*inputs)
     wanted, slope = formula(*inputs, group, **options)
     assert value == pytest.approx(wanted, rel=1e-12)
     for found, expected in zip(grads, through(slope, *inputs[:3]), strict=True):

@@ -128,12 +128,22 @@ def test_hard_negatives_are_the_same_around_the_ring():
 DROPOUTS = {"image": {**VIT, "dropout": 0.1, "patch_dropout": 0.5}}
 
 
-@pytest.mark.parametrize("form", ["dense", "ring"])
-def test_chunks_on_eight_devices_equal_the_whole_batch_on_one(form):
-    """Batch 40 by 16: of 5 rows a device two at a time and a last one; groups cross chunks and devices."""
+def chunkable():
     c = config(**DROPOUTS, compute_dtype="float64")
     c["model"]["text"] = {"name": "bag_of_words", "vocab": 64, "width": 32, "unknown_id": 1, "word_dropout": 0.3}
-    whole = gradients(c, meshes.make({"data": 1}, jax.devices()[:1]))[0]
+    return c
+
+
+@pytest.fixture(scope="module")
+def whole():
+    with jax.enable_x64(True):
+        return gradients(chunkable(), meshes.make({"data": 1}, jax.devices()[:1]))[0]
+
+
+@pytest.mark.parametrize("form", ["dense", "ring"])
+def test_chunks_on_eight_devices_equal_the_whole_batch_on_one(whole, form):
+    """Batch 40 by 16: of 5 rows a device two at a time and a last one; groups cross chunks and devices."""
+    c = chunkable()
     c["task"]["loss"]["form"], c["chunk"] = form, 16
     chunked, compiled = gradients(c, meshes.make({"data": 4, "fsdp": 2}))
     a, b = tree.flatten(whole), tree.flatten(chunked)

@@ -16,6 +16,7 @@ def get_config(arg: str = ""):
     c.model.image.update({"stem": "conv", "dropout": 0.1, "attention": "plain", "patch_dropout": 0.5})
     c.model.text.update({"dropout": 0.1, "attention": "plain"})
     c.optim.ema = 0.9
+    c.optim.schedule = {"name": "rsqrt", "warmup": 2, "timescale": 10}  # of the step alone: runs of any length share a program
     c.data.workers = 2
     c.data.sources = [
         {"source": {"name": "synthetic", "n": 96, "size": 40}, "weight": 2.0},
