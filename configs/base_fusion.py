@@ -1,7 +1,8 @@
 """What the recipes of models that read picture and text together share: BERT's size, VQA v2, a CPU-sized run, a toy.
 
 Not a recipe by itself. Arguments of such a recipe: "" as published; "vqa" fine-tuning on VQA v2 as published; "small" on
-emoji_vqa, CPU-sized; "captions", what "small" may start from: masked words of what is in the grids; "entailment" and, of models
+emoji_vqa, CPU-sized; "named", of models that read regions, the same with what is in each square named, as by a detector that
+never errs; "captions", what "small" may start from: masked words of what is in the grids; "entailment" and, of models
 that read two pictures, "pairs": the same model on emoji_entailment and emoji_pairs, begun with runs/RECIPE_captions
 (--config.init=none: with nothing); "debug", a toy on drawings that need no download.
 """
@@ -16,7 +17,7 @@ ANSWERS = 3129
 SIZE, WORDS, LISTED, QUESTION, CAPTION = 96, 787, 110, 16, 25
 # emoji_entailment's and emoji_pairs' verdicts, and tokens of a statement about two grids, in emoji_vqa's vocabulary.
 VERDICTS, STATEMENT = {"entailment": 3, "pairs": 2}, 48
-GRIDS = ("captions", "small", *VERDICTS)
+GRIDS = ("captions", "small", "named", *VERDICTS)
 WHITE = {"mean": [1.0] * 3, "std": [0.25] * 3}  # an empty square is 0, and a patch's place is not drowned
 SMALL = {"width": 64, "heads": 4, "mlp": 128, "dropout": 0.0}
 # A toy's blocks, picture, words and answers.
@@ -24,9 +25,9 @@ TOY = {"width": 32, "heads": 4, "mlp": 64}
 TOY_PICTURE, TOY_WORDS, TOY_LENGTH, TOY_ANSWERS = {"size": 32, "patch": 16}, 259, 40, 6
 
 
-def check(arg: str, pairs: bool = False) -> None:
-    """Raises ValueError for an argument that there is not; `pairs` is whether there is that one."""
-    choices = (*ARGS, "pairs") if pairs else ARGS
+def check(arg: str, *more: str) -> None:
+    """Raises ValueError for an argument that is neither in ARGS nor one of `more`."""
+    choices = (*ARGS, *more)
     if arg not in choices:
         raise ValueError(f"unknown argument {arg!r}; it takes: {', '.join(filter(None, choices))}")
 
@@ -135,7 +136,21 @@ def small(c: ConfigDict, arg: str) -> ConfigDict:
             {"name": "answers", "set": split, "source": {**asked, "split": split}, "training": asked}
             for split in ("validation", "unseen_concepts", "unseen_style")
         ]
+    if arg == "named":
+        _named(c)
     return c
+
+
+def _named(c: ConfigDict) -> None:
+    """The words of what is in each square, and where it is, in place of the picture."""
+    c.steps, c.optim.schedule.warmup = 2500, 250
+    named = {"name": "named_squares", "tokenizer": "emoji_vqa"}
+    for part in (c.data, c.eval):
+        part.transforms = [named, *part.transforms[2:]]
+    del c.batch["image"], c.task["pixels"]
+    c.batch.update({"regions": [[9, WORDS], "float32"], "boxes": [[9, 4], "float32"]})
+    for spec in c.eval.sets:
+        spec["fields"] = ["regions", "boxes", "question"]
 
 
 def stated(c: ConfigDict, arg: str, shapes: tuple[str, ...] = ()) -> ConfigDict:

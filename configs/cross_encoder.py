@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 def get_config(arg: str = "") -> ConfigDict:
     """arg: see base_fusion.ARGS."""
-    fusion.check(arg)
+    fusion.check(arg, "named")
     size, length = 224, 40
     c = fusion.vqa(length, size) if arg == "vqa" else fusion.coco(length, size)
     c.model = {
@@ -44,6 +44,8 @@ def get_config(arg: str = "") -> ConfigDict:
         c.model.text.update({"vocab": fusion.WORDS, "length": fusion.CAPTION, "depth": 1, **fusion.SMALL})
         c.model.cross.update({"depth": 1, **fusion.SMALL})
         c.model.heads = {"words": True, "answers": fusion.LISTED}
+    if arg == "named":
+        c.model.image = {"name": "regions", "features": fusion.WORDS, "depth": 0, **fusion.SMALL}
     if arg in fusion.VERDICTS:
         fusion.stated(c, arg)
     if arg == "debug":

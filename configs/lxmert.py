@@ -22,7 +22,7 @@ OBJECTS = {"feature": 2048, "label": 1600, "attribute": 400}
 
 def get_config(arg: str = "") -> ConfigDict:
     """arg: see base_fusion.ARGS."""
-    fusion.check(arg)
+    fusion.check(arg, "named")
     length, count = 20, 36
     c = fusion.vqa(length)
     fusion.regions(c, count)
@@ -56,6 +56,8 @@ def get_config(arg: str = "") -> ConfigDict:
         }
         c.model.cross.update({"depth": 1, **fusion.SMALL})
         c.model.heads = {"words": True, "answers": fusion.LISTED}
+    if arg == "named":
+        c.model.image = {"name": "regions", "features": fusion.WORDS, "depth": 0, **fusion.SMALL}
     if arg in fusion.VERDICTS:
         fusion.stated(c, arg)
     if arg == "debug":

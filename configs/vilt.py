@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 
 def get_config(arg: str = "") -> ConfigDict:
     """arg: see base_fusion.ARGS."""
-    fusion.check(arg, pairs=True)
+    fusion.check(arg, "pairs")
     length = 40
     c = fusion.vqa(length) if arg == "vqa" else fusion.coco(length)
     c.model = {

@@ -22,12 +22,12 @@ GOLDEN = ROOT / "tests" / "golden"
 RECIPES = sorted(p.stem for p in (ROOT / "configs").glob("*.py") if not p.stem.startswith("base"))
 # Enough devices for every recipe's fsdp, and few enough to divide every batch: 64, or the paper's where its batch is small.
 MACHINES = {"quickstart": 1, "visualbert": 4, "lxmert": 4}
-ALONE = ("debug", "small", "captions", "entailment", "pairs")
+ALONE = ("debug", "small", "named", "captions", "entailment", "pairs")
 # What recipes take, where it is more than "debug".
 FUSION = ("", "vqa", "captions", "small", "entailment", "debug")
 ARGUMENTS = dict.fromkeys(("albef", "albef_vqa", "albef_retrieval"), ("", "debug", "small"))
-ARGUMENTS |= dict.fromkeys(("lxmert", "cross_encoder"), FUSION)
-ARGUMENTS |= dict.fromkeys(("visualbert", "vilt"), (*FUSION, "pairs"))
+ARGUMENTS |= dict.fromkeys(("lxmert", "cross_encoder"), (*FUSION, "named"))
+ARGUMENTS |= {"visualbert": (*FUSION, "named", "pairs"), "vilt": (*FUSION, "pairs")}
 GOLDENS = [(name, arg) for name in RECIPES for arg in ARGUMENTS.get(name, ("", "debug"))]
 
 

@@ -12,7 +12,9 @@ from mmjax.data.rows import Loader, stack
 from mmjax.data.sources import regions as module
 from mmjax.data.sources.coco import Karpathy, Vqa
 from mmjax.data.sources.regions import Regions, key
+from mmjax.data.tokenizers import train
 from mmjax.data.transforms.masking import MaskRegions
+from mmjax.data.transforms.regions import NamedSquares
 
 SIZE = (200, 100)  # width, height
 BOXES = np.array([[0, 0, 100, 50], [50, 25, 200, 100]], np.float32)
@@ -270,3 +272,19 @@ def test_masked_regions():
     assert out["regions"].dtype == np.float32
     with pytest.raises(UserError, match="rate 0"):
         MaskRegions(0)
+
+
+def test_named_squares_are_their_words_and_places(tmp_path):
+    tokens = train(["red dog", "blue cat"], 20)
+    tokens.save(str(tmp_path / "tokenizer.json"))
+    squares = NamedSquares(str(tmp_path / "tokenizer.json"), side=2)
+    record = {"grid": "dog,,cat,dog", "colours": "red,,,blue", "id": "a"}
+    out = squares(record, np.random.default_rng(0))
+    words = {tokens.token_to_id(word): word for word in ("red", "dog", "blue", "cat")}
+    told = [{words[i] for i in np.flatnonzero(region)} for region in out["regions"]]
+    assert told == [{"red", "dog"}, set(), {"cat"}, {"blue", "dog"}]
+    assert out["regions"].shape == (4, tokens.get_vocab_size())
+    np.testing.assert_array_equal(out["boxes"], [[0, 0, 0.5, 0.5], [0.5, 0, 1, 0.5], [0, 0.5, 0.5, 1], [0.5, 0.5, 1, 1]])
+    assert "regions" not in record
+    with pytest.raises(ValueError, match="names 3 squares, not 4"):
+        squares({**record, "grid": "dog,,cat"}, np.random.default_rng(0))

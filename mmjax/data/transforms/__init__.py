@@ -7,7 +7,7 @@ evaluation is said by the two lists of the config.
 
 import functools
 
-from mmjax.data.transforms import answers, audio, augment, image, masking, text, video
+from mmjax.data.transforms import answers, audio, augment, image, masking, regions, text, video
 
 # Those of pictures, which are those of a video's frames too.
 PICTURES = {
@@ -27,6 +27,7 @@ TRANSFORMS = {
     "tokenise": text.Tokenise,
     "mask_tokens": masking.MaskTokens,
     "mask_regions": masking.MaskRegions,
+    "named_squares": regions.NamedSquares,
     "answers": answers.Answers,
     "candidates": answers.Candidates,
     "decode_audio": audio.DecodeAudio,
