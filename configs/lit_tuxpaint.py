@@ -44,7 +44,7 @@ def get_config(arg: str = "") -> ConfigDict:
     ]
     c.cache = 24
     # What correlates in the cached pairs is where the projections begin: better than a random start ends (README).
-    c.fit = {"name": "cca", "ridge": 0.3, "power": 0.5}
+    c.fit = {"name": "cca", "ridge": 0.6, "power": 0.5}
     c.batch = {"image": [[SIZE, SIZE, 3], "uint8"], "text": [[LENGTH], "int32"], "group": [[], "int32"]}
     c.model = {
         "name": "dual_encoder",
