@@ -5,12 +5,12 @@
     for name in tuxpaint openclipart emoji4; do mmjax data get $name; done
     mmjax train --config=configs/lit_tuxpaint.py --workdir=runs/lit_tuxpaint
 
-Hardware: one CPU core, three minutes, almost all of them for reading 6,144 pictures and captions: the encoders read the data
-once (`cache`: 24 batches, a stamp in about two crops), and the projections are computed from their vectors (`fit`), then trained
-a little. Expected: R@1 of 0.33 (pictures by sentences) and 0.31 (sentences by pictures), means of three seeds, on 189 pictures
-of 155 sentences that are in no stamp of training; some of these sentences are, but for the article, captions of the other two
-sets. Ridge, power and the sets' weights were chosen on these 189 pictures: there are no others. The argument "debug" trains a
-tiny one on drawings in seconds.
+Hardware: one CPU core, three to four minutes, almost all of them for reading 6,144 pictures and captions: the encoders read the
+data once (`cache`: 24 batches, a stamp in about two crops), and the projections are computed from their vectors (`fit`), then
+trained a little. Expected: R@1 of 0.33 (pictures by sentences) and 0.31 (sentences by pictures), means of three seeds, on 189
+pictures of 155 sentences that are in no stamp of training; some of these sentences are, but for the article, captions of the
+other two sets. Ridge, power and the sets' weights were chosen on these 189 pictures: there are no others. The argument "debug"
+trains a tiny one on drawings in seconds.
 """
 
 from base import get_config as base
