@@ -23,6 +23,8 @@ def get_config(arg: str = "") -> ConfigDict:
             # vectors, shuffled anew each time around. As many as make up an epoch hold every example once; twice as many,
             # each augmented in two ways. None: the encoders run in every step.
             "cache": None,
+            # Where projections begin: {"name": "cca", ...} computes them in closed form from the cache (mmjax/train/fit.py).
+            "fit": None,
             "accumulation": "gradcache",
             # Devices = data x fsdp x model; one axis may be -1 (what is left). The batch is split over data and fsdp.
             "mesh": {"data": -1, "fsdp": 1, "model": 1},

@@ -31,6 +31,7 @@ UNTRAINED: dict[str, Any] = {
     "batch_size": 256,
     "chunk": None,
     "cache": None,
+    "fit": None,
     "accumulation": "gradcache",
     "mesh": {"data": -1, "fsdp": 1, "model": 1},
     "sharding": [[".*", "fsdp"]],

@@ -8,6 +8,7 @@ from typing import Any
 from mmjax.convert import sentencepiece
 from mmjax.convert.family import Spec
 from mmjax.core.errors import UserError
+from mmjax.data.transforms.text import load_tokenizer
 
 
 def read(folder: Path, text: Spec, words: Spec) -> tuple[str, Spec] | None:
@@ -86,13 +87,9 @@ def _self_contained(tokens: Any, words: Spec) -> Any:
 
 
 def _load(folder: Path) -> Any:
-    from tokenizers import Tokenizer
-
     try:
         if (folder / "tokenizer.json").is_file():
-            tokens = Tokenizer.from_file(str(folder / "tokenizer.json"))
-            tokens.no_padding(), tokens.no_truncation()  # ours are tokenise's business
-            return tokens
+            return load_tokenizer(str(folder))
         if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
             return clip(_json(folder / "vocab.json"), (folder / "merges.txt").read_text(encoding="utf-8"))
         if (folder / "vocab.txt").is_file():

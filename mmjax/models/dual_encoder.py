@@ -98,6 +98,11 @@ class DualEncoder(nnx.Module):
         projection = getattr(self, f"{name}_projection")
         return unit(x if projection is None else projection(x))
 
+    def before(self, name: str, x: Float[Array, "B _"]) -> Float[Array, "B _"]:
+        """What a projection's linear map reads: what the encoder gave, normalised where the projection does so."""
+        norm = getattr(getattr(self, f"{name}_projection"), "norm", None)
+        return x if norm is None else norm(x)
+
     def scale(self) -> Float[Array, ""]:
         """What cosines are multiplied by."""
         log = self.logit_scale[...]

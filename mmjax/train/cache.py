@@ -29,6 +29,9 @@ class Cache:
       params, stats: of the model.
       batches: how many are kept.
 
+    Attributes:
+      rows: all that is kept on this host, by field.
+
     Raises:
       UserError: no encoder is frozen as a whole.
     """
@@ -48,8 +51,8 @@ class Cache:
             parts.append({name: _own(value) for name, value in found.items()} | strings)
             if k + 1 == batches:
                 break
-        self._rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        self._size = len(self._rows["id"]) // batches
+        self.rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        self._size = len(self.rows["id"]) // batches
 
     def batches(self, start: int = 0) -> Iterator[tuple[int, Batch]]:
         """(k, batch k) for k = start, start + 1 ..."""
@@ -63,7 +66,7 @@ class Cache:
         around, at = divmod(k, self._batches)
         order = keys.rng(self._seed, "cache", around).permutation(self._size * self._batches)
         chosen = order[at * self._size : (at + 1) * self._size]
-        return {name: value[chosen] for name, value in self._rows.items()}
+        return {name: value[chosen] for name, value in self.rows.items()}
 
 
 def encoded(plan: Plan, params: dict, stats: dict, rows: Mapping[str, Any]) -> dict[str, jax.Array]:

@@ -25,6 +25,7 @@ from mmjax.data.stream import Stream
 from mmjax.sharding import mesh as meshes
 from mmjax.sharding import place, processes
 from mmjax.tasks import build as tasks
+from mmjax.train import fit
 from mmjax.train import state as states
 from mmjax.train import step as steps
 from mmjax.train.cache import Cache, encoded
@@ -84,7 +85,7 @@ def plan(config: dict[str, Any], mesh: Mesh) -> states.Plan:
     model, task = tasks.build(config)
     made = states.plan(config, model, task, mesh)
     made.placements()
-    _rows(config, made)
+    fit.check(config, made.abstract()["params"], _rows(config, made))
     return made
 
 
@@ -180,6 +181,9 @@ class _Loop:
         config, self.began = self.config, time.monotonic()
         if config.get("cache"):
             self.stream = Cache(self.stream, self.plan, self.state["params"], self.state["stats"], config["cache"])
+            if start == 0 and config.get("fit"):
+                rows = self.stream.rows
+                self.state = self.plan.filled(self.state, lambda arrays: fit.fit(config["fit"], self.plan, rows, arrays))
         one = steps.compiled(self.plan)
         self.peak = PEAK.get(jax.devices()[0].device_kind, 0) * self.plan.mesh.size
         self.flops = model_flops(config, self.plan) if self.peak else 0  # a second trace of the step, for nothing but mfu

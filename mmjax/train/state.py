@@ -104,11 +104,13 @@ class Plan:
         Args:
           fill: gives other {"params", "stats"} for the fresh ones, in the same places.
         """
+        state = jax.jit(self.init, out_shardings=self.shardings())()
+        return state if fill is None else self.filled(state, fill)
+
+    def filled(self, state: State, fill: Callable[[dict], dict]) -> State:
+        """A fresh state with what `fill` gives for its {"params", "stats"}, and what mirrors them made anew."""
         places = self.shardings()
-        state = jax.jit(self.init, out_shardings=places)()
-        if fill is None:
-            return state
-        state |= fill({"params": state["params"], "stats": state["stats"]})
+        state = state | fill({"params": state["params"], "stats": state["stats"]})
         copies = jax.jit(
             lambda params: (jax.tree.map(jnp.copy, params) if self.ema else {}, self.task.extra(params)),
             out_shardings=(places["ema"], places["extra"]),

@@ -127,7 +127,7 @@ def test_nothing_half_written_where_a_tensor_breaks_when_it_is_read(folder, tmp_
     [
         ("tokenizer.json", words([*WORDS, "c", "d"]).to_str(), "ids up to 5, and the model's embedding has 5 rows"),
         ("tokenizer.json", words(["a"]).to_str(), "has no '<|startoftext|>'"),
-        ("tokenizer.json", "{", "its tokenizer cannot be read"),
+        ("tokenizer.json", "{", "is no tokenizer.json"),
         ("preprocessor_config.json", '{"size": {"shortest_edge": 16}, "crop_size": 16}', "16 pixels a side.* image_size 8"),
         ("preprocessor_config.json", '{"size": {"shortest_edge": 8}, "crop_size": 8, "resample": 0}', "resample 0"),
         ("preprocessor_config.json", '{"do_normalize": false}', "do_normalize is false"),

@@ -210,6 +210,17 @@ def test_tokenise_with_a_tokenizer_file(tokenizer):
     assert pickle.loads(pickle.dumps(transform))({"text": "cat"}, np.random.default_rng(0))["text"].tolist() == [2, 5, 3]
 
 
+def test_tokenise_pads_and_cuts_by_itself(tokenizer):
+    """A tokenizer.json may ask for both, as that of sentence-transformers' MiniLM does."""
+    tokens = load_tokenizer(str(tokenizer))
+    tokens.enable_padding(length=6), tokens.enable_truncation(max_length=2)
+    tokens.save(str(tokenizer / "tokenizer.json"))
+    row = apply("tokenise", {"text": "red cat cat"}, tokenizer=str(tokenizer), length=8)
+    assert row["text"].tolist() == [2, 4, 5, 5, 3, 0, 0, 0]
+    assert row["text_cut"] == 0
+    assert apply("tokenise", {"text": "red"}, tokenizer=str(tokenizer), length=8)["text"].tolist() == [2, 4, 3, 0, 0, 0, 0, 0]
+
+
 def test_tokenise_says_what_is_missing(tokenizer, tmp_path, monkeypatch):
     monkeypatch.setenv("MMJAX_DATA", str(tmp_path))
     with pytest.raises(UserError, match="mmjax data get openmoji"):

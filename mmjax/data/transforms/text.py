@@ -177,7 +177,11 @@ def tokens_of(tokenizer: str) -> Any:
 
 
 def load_tokenizer(tokenizer: str) -> Any:
-    """The Hugging Face `tokenizers.Tokenizer` of a tokenizer.json, of a folder that holds one, or of a prepared set."""
+    """The Hugging Face `tokenizers.Tokenizer` of a tokenizer.json, of a folder that holds one, or of a prepared set.
+
+    Padding and truncation that the file asks for are left out: both are tokenise's business, which would take their padding
+    for words.
+    """
     path = Path(tokenizer).expanduser()
     file = path if path.is_file() else path / "tokenizer.json"
     if not file.is_file():
@@ -187,9 +191,11 @@ def load_tokenizer(tokenizer: str) -> Any:
     from tokenizers import Tokenizer
 
     try:
-        return Tokenizer.from_file(str(file))
+        tokens = Tokenizer.from_file(str(file))
     except Exception as error:  # the reader has no class of its own
         raise UserError(f"tokenise: {file} is no tokenizer.json of Hugging Face tokenizers: {error}") from None
+    tokens.no_padding(), tokens.no_truncation()
+    return tokens
 
 
 def tokenizer_json(tokenizer: str) -> str | None:
