@@ -72,11 +72,11 @@ def made():
     state, stream = plan.make(), loop.setup(settings, "nowhere").stream
     cache = Cache(stream, plan, state["params"], state["stats"], 2)
     fitted = plan.filled(state, lambda arrays: fit.fit(settings["fit"], plan, cache.rows, arrays))
-    return plan, state, cache, fitted
+    return settings, plan, state, cache, fitted
 
 
 def test_a_run_begins_with_it(made):
-    plan, state, cache, fitted = made
+    settings, plan, state, cache, fitted = made
     old, new = tree.flatten(state["params"]), tree.flatten(fitted["params"])
     changed = {path for path in old if not np.array_equal(old[path], new[path])}
     assert changed == {f"{side}_projection/linear/{leaf}" for side in ("image", "text") for leaf in ("kernel", "bias")}
@@ -87,7 +87,8 @@ def test_a_run_begins_with_it(made):
     both = np.cov(x.T, y.T, bias=True)
     n = x.shape[1]
     moments = {"x": x.mean(0), "y": y.mean(0), "xx": both[:n, :n], "yy": both[n:, n:], "xy": both[:n, n:]}
-    plain = [v @ kernel + bias for v, (kernel, bias) in zip((x, y), fit.cca(moments, 16, ridge=0.3, power=0.5), strict=True)]
+    chosen = {name: value for name, value in settings["fit"].items() if name != "name"}
+    plain = [v @ kernel + bias for v, (kernel, bias) in zip((x, y), fit.cca(moments, 16, **chosen), strict=True)]
     a, b = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in plain)
     np.testing.assert_allclose(z[0] @ z[1].T, a @ b.T, atol=1e-3)  # single precision in the covariances
     assert (a * b).sum(1).mean() > 0.3
