@@ -9,6 +9,7 @@ prepared set "bert". No paper has just this model: sizes are ViT-B/16's and BERT
 batch and rates ViLT's in fine-tuning. Expected: nothing published; not run here.
 
 "small": 2 CPU cores, minutes; the README's table has its results beside the other models'.
+"named": the same on regions that are told, not seen; the README has what it gives.
 "entailment" (see base_fusion): the same size; not yet trained to a result.
 """
 

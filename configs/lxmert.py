@@ -11,6 +11,7 @@ batch and rates are the authors': 256 at 1e-4 for 670,000 steps, then 32 at 5e-5
 (published; not run here). The paper's texts are captions and questions of five sets; here they are VQA v2's questions.
 
 "small": 2 CPU cores, minutes, on a picture's patches; the README's table has its results beside the other models'.
+"named": the same on regions that are told, not seen; the README has what it gives.
 "entailment" (see base_fusion): the same size; not yet trained to a result.
 """
 

@@ -11,6 +11,7 @@ features, BERT's tokenizer as the prepared set "bert". Batch, rate and epochs ar
 shows two captions of a picture, there is one here, which is foreign in half of the rows.
 
 "small": 2 CPU cores, minutes, on pictures in patches; the README's table has its results beside the other models'.
+"named": the same on regions that are told, not seen; the README has what it gives.
 "entailment" and "pairs" (see base_fusion): the same size; not yet trained to a result.
 """
 
