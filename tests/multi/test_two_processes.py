@@ -41,7 +41,10 @@ def launch(folder: Path) -> list[tuple[int, str]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    both = [start(folder, JAX_COORDINATOR_ADDRESS=address, JAX_NUM_PROCESSES="2", JAX_PROCESS_ID=str(i)) for i in range(2)]
+    both = [
+        start(folder, JAX_COORDINATOR_ADDRESS=address, JAX_NUM_PROCESSES="2", JAX_PROCESS_ID=str(i), XLA_FLAGS="")
+        for i in range(2)
+    ]
     try:
         deadline = time.monotonic() + 300
         metrics = folder / "stopped" / "metrics.jsonl"
@@ -61,8 +64,7 @@ def ended(tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
     how = launch(folder)
     assert (folder / "broken.1.json").exists(), how
-    flags = os.environ.get("XLA_FLAGS", "")  # conftest's, which make compiling quick
-    alone = start(folder, XLA_FLAGS=f"{flags} --xla_force_host_platform_device_count=2")
+    alone = start(folder, XLA_FLAGS="--xla_force_host_platform_device_count=2")
     said, _ = alone.communicate(timeout=300)
     assert alone.returncode == 0, said
     return folder, how
