@@ -18,7 +18,7 @@ SIZE, WORDS, LISTED, QUESTION, CAPTION = 96, 787, 110, 16, 25
 # emoji_entailment's and emoji_pairs' verdicts, and tokens of a statement about two grids, in emoji_vqa's vocabulary.
 VERDICTS, STATEMENT = {"entailment": 3, "pairs": 2}, 48
 GRIDS = ("captions", "small", "named", *VERDICTS)
-WHITE = {"mean": [1.0] * 3, "std": [0.25] * 3}  # an empty square is 0, and a patch's place is not drowned
+WHITE = {"mean": [1.0] * 3, "std": [0.25] * 3}  # an empty square is 0
 SMALL = {"width": 64, "heads": 4, "mlp": 128, "dropout": 0.0}
 # A toy's blocks, picture, words and answers.
 TOY = {"width": 32, "heads": 4, "mlp": 64}

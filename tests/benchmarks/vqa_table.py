@@ -28,8 +28,9 @@ MODELS = {
     "cross_encoder": "two streams; cross-attention of its own each way; the mean of both is read",
     "albef": "two towers, aligned first by contrast, matching and masked words; then the text looks at the picture",
 }
-# What a model begins with and what answers, where they are not RECIPE.py:captions and RECIPE.py:small.
-RECIPES = {"albef": ("albef.py:small", "albef_vqa.py:small")}
+# What each begins with and what answers.
+RECIPES = {name: (f"{name}.py:captions", f"{name}.py:small") for name in MODELS}
+RECIPES["albef"] = ("albef.py:small", "albef_vqa.py:small")
 SETS = ("validation", "unseen_concepts", "unseen_style")
 
 
@@ -64,14 +65,19 @@ def main() -> None:
 def run(args: argparse.Namespace, model: str, seed: int, blind: bool) -> dict:
     """results.json of a model and a seed, trained where it is not there."""
     workdir, more = f"{args.out}/{model}{'_blind' if blind else ''}_{seed}", ["--config.init=none"]
-    start, answering = RECIPES.get(model, (f"{model}.py:captions", f"{model}.py:small"))
+    start, answering = RECIPES[model]
     if args.captions:
         before = f"{args.out}/{model}_captions"
         train(start, before, 0, args.captions)
-        init = plain(load(str(ROOT / "configs" / answering)))["init"] or {}
+        init = resolved(answering)["init"] or {}
         more = [f"--config.init={json.dumps({**init, 'from': before})}"]
     train(answering, workdir, seed, args.steps, *more, *(["--config.task.blind=True"] if blind else []))
     return json.loads(Path(workdir, "results.json").read_text())
+
+
+def resolved(config: str) -> dict:
+    """A recipe, "RECIPE.py:ARGUMENT"."""
+    return plain(load(str(ROOT / "configs" / config)))
 
 
 def train(config: str, workdir: str, seed: int, steps: int, *more: str) -> None:
@@ -89,7 +95,7 @@ def costs(model: str) -> list[str]:
     from mmjax.tasks import build as tasks
     from mmjax.train import loop, step
 
-    config = plain(load(str(ROOT / "configs" / RECIPES.get(model, ("", f"{model}.py:small"))[1])))
+    config = resolved(RECIPES[model][1])
     plan = loop.plan(config, meshes.make({"data": 1}))
     parameters = sum(leaf.size for leaf in tree.flatten(plan.model.abstract["params"]).values())
     compiled = step.compiled(plan).lower(plan.abstract(), tasks.abstract_batch(config)).compile()
