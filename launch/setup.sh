@@ -9,7 +9,8 @@ python=${PYTHON:-python3}
     echo "mmjax needs Python 3.11 or later; $python is $("$python" --version). Set PYTHON=python3.12, for example." >&2
     exit 1
 }
-stamp=$venv/.installed-$(cat requirements.txt setup.py | cksum | cut -d' ' -f1)
+# The folder belongs to what is installed: an environment of a checkout that was moved or linked would run the other one's code.
+stamp=$venv/.installed-$({ pwd -P && cat requirements.txt setup.py; } | cksum | cut -d' ' -f1)
 [ -f "$stamp" ] && exit 0
 echo "installing pinned versions into $venv (a minute or two) ..." >&2
 "$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear "$venv" || {
