@@ -1,10 +1,11 @@
 """What the recipes of models that read picture and text together share: BERT's size, VQA v2, a CPU-sized run, a toy.
 
 Not a recipe by itself. Arguments of such a recipe: "" as published; "vqa" fine-tuning on VQA v2 as published; "small" on
-emoji_vqa, CPU-sized; "named", of models that read regions, the same with what is in each square named, as by a detector that
-never errs; "captions", what "small" may start from: masked words of what is in the grids; "entailment" and, of models
-that read two pictures, "pairs": the same model on emoji_entailment and emoji_pairs, begun with runs/RECIPE_captions
-(--config.init=none: with nothing); "debug", a toy on drawings that need no download.
+emoji_vqa, CPU-sized; "seen", of models that read regions, the same with each square put into words by runs/emoji_squares (see
+`emoji_squares.py`), as by a detector; "named", with what is in each square named, as by one that never errs; "captions", what
+"small" may start from: masked words of what is in the grids; "entailment" and, of models that read two pictures, "pairs": the
+same model on emoji_entailment and emoji_pairs, begun with runs/RECIPE_captions (--config.init=none: with nothing); "debug", a
+toy on drawings that need no download.
 """
 
 from base import get_config as base
@@ -17,9 +18,20 @@ ANSWERS = 3129
 SIZE, WORDS, LISTED, QUESTION, CAPTION = 96, 787, 110, 16, 25
 # emoji_entailment's and emoji_pairs' verdicts, and tokens of a statement about two grids, in emoji_vqa's vocabulary.
 VERDICTS, STATEMENT = {"entailment": 3, "pairs": 2}, 48
-GRIDS = ("captions", "small", "named", *VERDICTS)
+GRIDS = ("captions", "small", "seen", "named", *VERDICTS)
 WHITE = {"mean": [1.0] * 3, "std": [0.25] * 3}  # an empty square is 0
 SMALL = {"width": 64, "heads": 4, "mlp": 128, "dropout": 0.0}
+# A grid's squares a side, and what reads one: `emoji_squares.py`'s model.
+SIDE = 3
+EYE = {
+    "dim": SMALL["width"],
+    "image": {"name": "vit", "size": SIZE // SIDE, "patch": 8, "depth": 2, **SMALL, "class_token": False, "pool": "mean"},
+    "text": {"name": "bag_of_words", "vocab": WORDS, "width": SMALL["width"]},
+    "image_projection": "none",
+    # At a scale that grows the vectors of 80 things come to lie in 14 directions, and one word hides the other.
+    "logit_scale": 10.0,
+    "max_logit_scale": 10.0,
+}
 # A toy's blocks, picture, words and answers.
 TOY = {"width": 32, "heads": 4, "mlp": 64}
 TOY_PICTURE, TOY_WORDS, TOY_LENGTH, TOY_ANSWERS = {"size": 32, "patch": 16}, 259, 40, 6
@@ -136,14 +148,22 @@ def small(c: ConfigDict, arg: str) -> ConfigDict:
             {"name": "answers", "set": split, "source": {**asked, "split": split}, "training": asked}
             for split in ("validation", "unseen_concepts", "unseen_style")
         ]
+    if arg in ("seen", "named"):
+        c.steps, c.optim.schedule.warmup = 2500, 250
     if arg == "named":
         _named(c)
     return c
 
 
+def seen(c: ConfigDict) -> None:
+    """The picture of `c`'s model in nine tiles, which the frozen eye of `emoji_squares.py` puts into words."""
+    c.model.image = {"name": "tiles", "eye": EYE, "words": WORDS, "side": SIDE, "regions": {"depth": 0, **SMALL}}
+    c.init = {"from": "runs/emoji_squares", "map": [[r"image_encoder/eye/(.*)", r"\1"], [".*", None]]}
+    c.freeze = [["image_encoder/eye/.*", True]]
+
+
 def _named(c: ConfigDict) -> None:
     """The words of what is in each square, and where it is, in place of the picture."""
-    c.steps, c.optim.schedule.warmup = 2500, 250
     named = {"name": "named_squares", "tokenizer": "emoji_vqa"}
     for part in (c.data, c.eval):
         part.transforms = [named, *part.transforms[2:]]

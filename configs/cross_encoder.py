@@ -9,7 +9,8 @@ prepared set "bert". No paper has just this model: sizes are ViT-B/16's and BERT
 batch and rates ViLT's in fine-tuning. Expected: nothing published; not run here.
 
 "small": 2 CPU cores, minutes; the README's table has its results beside the other models'.
-"named": the same on regions that are told, not seen; the README has what it gives.
+"seen": the same on squares that `emoji_squares.py` (trained before, in runs/emoji_squares) puts into words; "named": on squares
+whose words are told. The README has what they give.
 "entailment" (see base_fusion): the same size; not yet trained to a result.
 """
 
@@ -19,7 +20,7 @@ from ml_collections import ConfigDict
 
 def get_config(arg: str = "") -> ConfigDict:
     """arg: see base_fusion.ARGS."""
-    fusion.check(arg, "named")
+    fusion.check(arg, "seen", "named")
     size, length = 224, 40
     c = fusion.vqa(length, size) if arg == "vqa" else fusion.coco(length, size)
     c.model = {
@@ -45,6 +46,8 @@ def get_config(arg: str = "") -> ConfigDict:
         c.model.text.update({"vocab": fusion.WORDS, "length": fusion.CAPTION, "depth": 1, **fusion.SMALL})
         c.model.cross.update({"depth": 1, **fusion.SMALL})
         c.model.heads = {"words": True, "answers": fusion.LISTED}
+    if arg == "seen":
+        fusion.seen(c)
     if arg == "named":
         c.model.image = {"name": "regions", "features": fusion.WORDS, "depth": 0, **fusion.SMALL}
     if arg in fusion.VERDICTS:

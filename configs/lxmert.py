@@ -11,7 +11,8 @@ batch and rates are the authors': 256 at 1e-4 for 670,000 steps, then 32 at 5e-5
 (published; not run here). The paper's texts are captions and questions of five sets; here they are VQA v2's questions.
 
 "small": 2 CPU cores, minutes, on a picture's patches; the README's table has its results beside the other models'.
-"named": the same on regions that are told, not seen; the README has what it gives.
+"seen": the same on squares that `emoji_squares.py` (trained before, in runs/emoji_squares) puts into words; "named": on squares
+whose words are told. The README has what they give.
 "entailment" (see base_fusion): the same size; not yet trained to a result.
 """
 
@@ -23,7 +24,7 @@ OBJECTS = {"feature": 2048, "label": 1600, "attribute": 400}
 
 def get_config(arg: str = "") -> ConfigDict:
     """arg: see base_fusion.ARGS."""
-    fusion.check(arg, "named")
+    fusion.check(arg, "seen", "named")
     length, count = 20, 36
     c = fusion.vqa(length)
     fusion.regions(c, count)
@@ -57,6 +58,8 @@ def get_config(arg: str = "") -> ConfigDict:
         }
         c.model.cross.update({"depth": 1, **fusion.SMALL})
         c.model.heads = {"words": True, "answers": fusion.LISTED}
+    if arg == "seen":
+        fusion.seen(c)
     if arg == "named":
         c.model.image = {"name": "regions", "features": fusion.WORDS, "depth": 0, **fusion.SMALL}
     if arg in fusion.VERDICTS:

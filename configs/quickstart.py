@@ -7,8 +7,8 @@ Hardware: 2 CPU cores, about 5 minutes. Expected: R@1 of 0.6 on 395 held-out pai
 both ways; the README's table has three seeds. The drawings are in the order of their code points, so a block of 8 holds
 variants of one concept: hard negatives, which teach skin tone and gender apart from what is drawn. The text encoder adds up
 words and pairs of words, and training hides some of them: what a caption says beside an unknown word still counts. There is
-time for 550 steps only, and Muon makes more of a step than AdamW. The argument "debug" trains a smaller one on made drawings
-for seconds.
+time for 750 steps only: Muon makes more of a step than AdamW, and an MLP of twice the width in place of four times makes a
+step a quarter shorter and costs no accuracy. The argument "debug" trains a smaller one on made drawings for seconds.
 """
 
 from base import get_config as base
@@ -23,7 +23,7 @@ def get_config(arg: str = "") -> ConfigDict:
     if arg not in ("", "debug"):
         raise ValueError(f"unknown argument {arg!r}; it takes: debug")
     c = base()
-    c.steps, c.batch_size, c.log_every, c.save_every = 550, 512, 10, 150
+    c.steps, c.batch_size, c.log_every, c.save_every = 750, 512, 10, 150
     tokenise = {"name": "tokenise", "tokenizer": "openmoji", "length": LENGTH, "bos": None, "eos": None}
     c.data.sources = [{"source": {"name": "tfds", "dataset": "openmoji", "split": "train", "cache": True}, "block": 8}]
     c.data.transforms = [
@@ -35,7 +35,7 @@ def get_config(arg: str = "") -> ConfigDict:
     c.model = {
         "name": "dual_encoder",
         "dim": 128,
-        "image": {"name": "vit", "size": SIZE, "patch": 8, "width": 128, "depth": 4, "heads": 4, "mlp": 512,
+        "image": {"name": "vit", "size": SIZE, "patch": 8, "width": 128, "depth": 4, "heads": 4, "mlp": 256,
                   "act": "gelu_tanh", "pool": "mean", "class_token": False, "patch_dropout": 0.2,
                   "init": "clip"},
         "text": {"name": "bag_of_words", "vocab": VOCAB, "width": 128, "pairs": 4096, "unknown_id": 1, "word_dropout": 0.1},

@@ -21,12 +21,12 @@ ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "golden"
 RECIPES = sorted(p.stem for p in (ROOT / "configs").glob("*.py") if not p.stem.startswith("base"))
 # Enough devices for every recipe's fsdp, and few enough to divide every batch: 64, or the paper's where its batch is small.
-MACHINES = {"quickstart": 1, "visualbert": 4, "lxmert": 4}
-ALONE = ("debug", "small", "named", "captions", "entailment", "pairs")
+MACHINES = {"quickstart": 1, "emoji_squares": 1, "visualbert": 4, "lxmert": 4}
+ALONE = ("debug", "small", "seen", "named", "captions", "entailment", "pairs")
 # What recipes take, where it is more than "debug".
 FUSION = ("", "vqa", "captions", "small", "entailment", "debug")
 ARGUMENTS = dict.fromkeys(("albef", "albef_vqa", "albef_retrieval"), ("", "debug", "small"))
-ARGUMENTS |= dict.fromkeys(("lxmert", "cross_encoder"), (*FUSION, "named"))
+ARGUMENTS |= dict.fromkeys(("lxmert", "cross_encoder"), (*FUSION, "seen", "named"))
 ARGUMENTS |= {"visualbert": (*FUSION, "named", "pairs"), "vilt": (*FUSION, "pairs")}
 GOLDENS = [(name, arg) for name in RECIPES for arg in ARGUMENTS.get(name, ("", "debug"))]
 

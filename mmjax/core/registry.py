@@ -34,6 +34,14 @@ def check(table: Table, spec: Mapping[str, Any], where: str = "", filled: int = 
             raise UserError(f"{at}{name!r} takes no keyword {key!r}; it takes: {', '.join(accepted)}.{suggest(key, accepted)}")
 
 
+def complete(table: Table, spec: Mapping[str, Any], where: str, given: str) -> None:
+    """`check`, and raises UserError too where `spec` lacks a keyword that its row needs; `given` is the caller's to fill in."""
+    check(table, spec, where)
+    needed = (p.name for p in parameters(table[spec["name"]]).values() if p.default is p.empty)
+    if missing := [name for name in needed if name not in (*spec, given)]:
+        raise UserError(f"{where}: {spec['name']!r} needs {', '.join(map(repr, missing))}")
+
+
 def parameters(row: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """The keywords that a class or function takes."""
     # The metaclass of flax.nnx modules hides the constructor's signature behind (*args, **kwargs).

@@ -49,8 +49,11 @@ def resolve(rules: Rules, paths: Iterable[str], *, what: str, default: Any = Non
       must_hit: whether a rule that covers no path is an error (a user's rule that does nothing is a typo).
 
     Raises:
-      UserError: a bad regex, an uncovered path, or a rule that covers nothing.
+      UserError: a rule that is no pair, a bad regex, an uncovered path, or a rule that covers nothing.
     """
+    for rule in rules:
+        if isinstance(rule, str) or len(rule) != 2:
+            raise UserError(f"{what}: a rule is [pattern, value], not {rule!r}")
     compiled = [(_compile(pattern, what), pattern, value) for pattern, value in rules]
     used, result = set(), {}
     for path in paths:

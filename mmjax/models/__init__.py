@@ -14,7 +14,6 @@ from mmjax.models.classifier import Classifier, DualClassifier
 from mmjax.models.cross_encoder import CrossEncoder
 from mmjax.models.dual_encoder import DualEncoder
 from mmjax.models.encoders import IMAGE_ENCODERS, TEXT_ENCODERS
-from mmjax.models.encoders import check as check_part
 from mmjax.models.lxmert import Lxmert
 from mmjax.models.vilt import Vilt
 from mmjax.models.visualbert import VisualBert
@@ -56,7 +55,7 @@ def check(spec: Mapping[str, Any]) -> None:
 
 
 def _names(spec: Mapping[str, Any]) -> None:
-    check_part(MODELS, spec, "model")
+    registry.complete(MODELS, spec, "model", "rngs")
     for part, table in MODELS[spec["name"]].PARTS.items():
         if spec.get(part) is not None:
-            check_part(table, spec[part], f"model.{part}")
+            registry.complete(table, spec[part], f"model.{part}", "rngs")

@@ -14,11 +14,14 @@ from mmjax.core.tap import frame, tap, under
 from mmjax.layers import pool
 from mmjax.layers.cross import CrossStack
 from mmjax.models.bert import Bert
-from mmjax.models.encoders import TEXT_ENCODERS, VISUAL_ENCODERS
+from mmjax.models.encoders import IMAGE_ENCODERS, TEXT_ENCODERS
 from mmjax.models.encoders import build as encoder
 from mmjax.models.heads import NORMAL, Headed
 from mmjax.models.regions import RegionEncoder, Visual, picture, present
+from mmjax.models.tiles import Tiles
 
+# Pictures whole or in tiles, or region features.
+VISUAL_ENCODERS = {**IMAGE_ENCODERS, "tiles": Tiles, "regions": RegionEncoder}
 CROSS = {"co_attention": CrossStack}
 JOINTS = ("both", "text")
 
@@ -31,7 +34,7 @@ class CrossEncoder(Headed):
     here, with p the mean over positions that are not padding, H_m = tanh(W [p(H_text); p(H_image)] + b).
 
     Args:
-      image: a spec of encoders.VISUAL_ENCODERS: {"name": "regions", ...} reads region features, all others pictures.
+      image: a spec of VISUAL_ENCODERS: {"name": "regions", ...} reads region features, all others pictures.
       text: a spec of encoders.TEXT_ENCODERS.
       cross: a spec of CROSS; its width is D, and an encoder of another width is mapped to it linearly.
       joint: "both", as above; "text": tanh(W H_text[0] + b), BERT's pooler.

@@ -16,7 +16,6 @@ from mmjax.models.bert import Bert
 from mmjax.models.clip_resnet import CLIPResNet
 from mmjax.models.efficientnet import EfficientNetLite
 from mmjax.models.naflex import NaFlexViT
-from mmjax.models.regions import RegionEncoder
 from mmjax.models.resnet import ResNet
 from mmjax.models.text import GRUText, TextTransformer
 from mmjax.models.vit import ViT
@@ -29,21 +28,10 @@ IMAGE_ENCODERS = {
     "clip_resnet": CLIPResNet,
     "efficientnet_lite": EfficientNetLite,
 }
-# What an assembly sees with: pictures, or region features (which have no single vector of their own).
-VISUAL_ENCODERS = {**IMAGE_ENCODERS, "regions": RegionEncoder}
 TEXT_ENCODERS = {"text_transformer": TextTransformer, "bert": Bert, "gru": GRUText, "bag_of_words": BagOfWords}
 AUDIO_ENCODERS = {"whisper": WhisperEncoder}
 # What an encoder can read, in the order in which assemblies name and build their encoders.
 MODALITIES = {"image": IMAGE_ENCODERS, "audio": AUDIO_ENCODERS, "text": TEXT_ENCODERS}
-
-
-def check(table: registry.Table, spec: Mapping[str, Any], where: str) -> None:
-    """Raises UserError unless `spec` names a row of `table` and has the keywords that it needs, and no others."""
-    registry.check(table, spec, where)
-    parameters = registry.parameters(table[spec["name"]]).values()
-    missing = [p.name for p in parameters if p.default is p.empty and p.name not in (*spec, "rngs")]
-    if missing:
-        raise UserError(f"{where}: {spec['name']!r} needs {', '.join(map(repr, missing))}")
 
 
 def build(table: registry.Table, spec: Mapping[str, Any], *, where: str, dtype: str, remat: str, rngs: nnx.Rngs) -> nnx.Module:
@@ -58,7 +46,7 @@ def build(table: registry.Table, spec: Mapping[str, Any], *, where: str, dtype: 
     Raises:
       UserError: an unknown name or keyword, a missing one, or values that do not fit together; it names `where`.
     """
-    check(table, spec, where)
+    registry.complete(table, spec, where, "rngs")
     extra = {"remat": remat} if "remat" in registry.parameters(table[spec["name"]]) else {}
     try:
         return registry.build(table, spec, where=where, dtype=dtype, rngs=rngs, **extra)

@@ -2,10 +2,11 @@
 
     launch/table.sh vqa --seeds 0 1 2
 
-Each model learns from the captions of grids (masked words, `:captions`; ALBEF all its objectives, `albef.py:small`), --captions
-steps, once, and from there answers questions (`:small`) for --steps steps, with each seed, the same batches of 128 in the same
-order for all; --captions=0 leaves the start out. --blind trains the first model's questions once more with its pictures hidden:
-the question-only baseline that was learned. A run whose results are there is not run again.
+Each model answers questions (`:small`) with each seed, the same batches of 128 in the same order for all. With --captions it
+first learns so many steps, once, from the captions of grids (masked words, `:captions`; ALBEF all its objectives,
+`albef.py:small`). Models ":seen" see by the encoder of `emoji_squares.py`, which is trained once; models ":named" are told what
+is in the squares. --blind trains the first model's questions once more with its pictures hidden: the question-only baseline
+that was learned. A run whose results are there is not run again.
 """
 
 import argparse
@@ -28,8 +29,11 @@ MODELS = {
     "cross_encoder": "two streams; cross-attention of its own each way; the mean of both is read",
     "albef": "two towers, aligned first by contrast, matching and masked words; then the text looks at the picture",
 }
-# What each begins with and what answers.
+READ = {"seen": "squares are regions, read by an encoder that learned to name them", "named": "what is in the squares is told"}
+MODELS |= {f"{name}:{how}": what for how, what in READ.items() for name in ("cross_encoder", "lxmert")}
+# What each begins with, where it is asked to, and what answers.
 RECIPES = {name: (f"{name}.py:captions", f"{name}.py:small") for name in MODELS}
+RECIPES |= {name: (None, name.replace(":", ".py:")) for name in MODELS if ":" in name}
 RECIPES["albef"] = ("albef.py:small", "albef_vqa.py:small")
 SETS = ("validation", "unseen_concepts", "unseen_style")
 
@@ -37,10 +41,10 @@ SETS = ("validation", "unseen_concepts", "unseen_style")
 def main() -> None:
     """Trains what is missing and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--models", nargs="+", default=[name for name in MODELS if ":" not in name], choices=list(MODELS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--captions", type=int, default=0, help="steps of masked words; 0 leaves them out")
-    parser.add_argument("--steps", type=int, default=2000, help="steps of questions")
+    parser.add_argument("--steps", type=int, help="steps of questions; by default the recipe's")
     parser.add_argument("--blind", action="store_true", help="also train the first model without pictures")
     parser.add_argument("--out", default=str(ROOT / "runs" / "vqa_table"))
     args = parser.parse_args()
@@ -64,15 +68,26 @@ def main() -> None:
 
 def run(args: argparse.Namespace, model: str, seed: int, blind: bool) -> dict:
     """results.json of a model and a seed, trained where it is not there."""
-    workdir, more = f"{args.out}/{model}{'_blind' if blind else ''}_{seed}", ["--config.init=none"]
+    name = model.replace(":", "_")
+    workdir, more = f"{args.out}/{name}{'_blind' if blind else ''}_{seed}", ["--config.init=none"]
     start, answering = RECIPES[model]
-    if args.captions:
-        before = f"{args.out}/{model}_captions"
+    if answering.endswith(":seen"):
+        more = [f"--config.init={json.dumps({**resolved(answering)['init'], 'from': eye(args)})}"]
+    if args.captions and start:
+        before = f"{args.out}/{name}_captions"
         train(start, before, 0, args.captions)
         init = resolved(answering)["init"] or {}
         more = [f"--config.init={json.dumps({**init, 'from': before})}"]
-    train(answering, workdir, seed, args.steps, *more, *(["--config.task.blind=True"] if blind else []))
+    steps = args.steps or resolved(answering)["steps"]
+    train(answering, workdir, seed, steps, *more, *(["--config.task.blind=True"] if blind else []))
     return json.loads(Path(workdir, "results.json").read_text())
+
+
+def eye(args: argparse.Namespace) -> str:
+    """Where `emoji_squares.py` was trained, once, by its own number of steps."""
+    workdir = f"{args.out}/emoji_squares"
+    train("emoji_squares.py", workdir, 0, resolved("emoji_squares.py")["steps"])
+    return workdir
 
 
 def resolved(config: str) -> dict:

@@ -67,5 +67,11 @@ def test_a_bad_regex_is_said_to_be_one():
         tree.resolve([("(image", 1)], PATHS, what="freeze")
 
 
+@pytest.mark.parametrize("rule", ["image/.*", ["image/.*"]])
+def test_a_rule_without_a_value_is_said_to_be_one(rule):
+    with pytest.raises(UserError, match=r"freeze: a rule is \[pattern, value\], not"):
+        tree.resolve([rule], PATHS, what="freeze")
+
+
 def test_size_bytes():
     assert tree.size_bytes(jnp.zeros((3, 5), jnp.bfloat16)) == 30

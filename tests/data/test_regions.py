@@ -12,9 +12,10 @@ from mmjax.data.rows import Loader, stack
 from mmjax.data.sources import regions as module
 from mmjax.data.sources.coco import Karpathy, Vqa
 from mmjax.data.sources.regions import Regions, key
+from mmjax.data.sources.source import group_of
 from mmjax.data.tokenizers import train
 from mmjax.data.transforms.masking import MaskRegions
-from mmjax.data.transforms.regions import NamedSquares
+from mmjax.data.transforms.regions import NamedSquares, OneSquare
 
 SIZE = (200, 100)  # width, height
 BOXES = np.array([[0, 0, 100, 50], [50, 25, 200, 100]], np.float32)
@@ -288,3 +289,22 @@ def test_named_squares_are_their_words_and_places(tmp_path):
     assert "regions" not in record
     with pytest.raises(ValueError, match="names 3 squares, not 4"):
         squares({**record, "grid": "dog,,cat"}, np.random.default_rng(0))
+
+
+def test_one_square_is_any_that_holds_something_with_its_words():
+    image = np.arange(6 * 6 * 3, dtype=np.uint8).reshape(6, 6, 3)
+    record = {"image": image, "grid": "dog,,cat,dog", "colours": "red,,,blue", "id": "a", "item": 3, "text": "old", "group": 1}
+    square, found = OneSquare(side=2), {}
+    for seed in range(40):
+        out = square(record, np.random.default_rng(seed))
+        found[out["text"]] = out
+    assert set(found) == {"red dog", "cat", "blue dog"}
+    np.testing.assert_array_equal(found["red dog"]["image"], image[:3, :3])
+    np.testing.assert_array_equal(found["cat"]["image"], image[3:, :3])
+    np.testing.assert_array_equal(found["blue dog"]["image"], image[3:, 3:])
+    assert found["cat"]["group"] == group_of("cat")
+    assert "item" not in found["cat"]  # by which retrieval would take all squares of a grid for one picture
+    assert record["text"] == "old"
+    for grid, message in ((",,,", "every square is empty"), ("dog,cat", "names 2 squares, not 4")):
+        with pytest.raises(ValueError, match=message):
+            OneSquare(side=2, fields=("grid",))({**record, "grid": grid}, np.random.default_rng(0))

@@ -28,6 +28,7 @@ TRANSFORMS = {
     "mask_tokens": masking.MaskTokens,
     "mask_regions": masking.MaskRegions,
     "named_squares": regions.NamedSquares,
+    "one_square": regions.OneSquare,
     "answers": answers.Answers,
     "candidates": answers.Candidates,
     "decode_audio": audio.DecodeAudio,

@@ -1,10 +1,11 @@
-"""Regions that need no detector."""
+"""Grids of squares whose contents are named: regions that need no detector, and what a detector learns from."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from mmjax.data.sources.source import group_of
 from mmjax.data.transforms.text import tokens_of
 
 Record = dict[str, Any]
@@ -29,18 +30,50 @@ class NamedSquares:
     def __init__(self, tokenizer: str, side: int = 3, fields: Sequence[str] = ("grid", "colours")):
         self._tokens, self._side, self._fields = tokens_of(tokenizer), side, tuple(fields)
         self._ids: dict[str, list[int]] = {}  # few names, many squares
-        at = np.arange(side, dtype=np.float32) / side
-        top, left = (x.ravel() for x in np.meshgrid(at, at, indexing="ij"))
-        self._boxes = np.stack([left, top, left + 1 / side, top + 1 / side], axis=1).astype(np.float32)
+        row, column = np.divmod(np.arange(side**2, dtype=np.float32), side)
+        self._boxes = np.stack([column, row, column + 1, row + 1], axis=1) / np.float32(side)
 
     def __call__(self, record: Record, rng: np.random.Generator) -> Record:
         squares = np.zeros((self._side**2, self._tokens.get_vocab_size()), np.float32)
         for field in self._fields:
-            names = record[field].split(",")
-            if len(names) != len(squares):
-                raise ValueError(f"{field} names {len(names)} squares, not {len(squares)}")
-            for square, name in zip(squares, names, strict=True):
+            for square, name in zip(squares, names(record, field, self._side), strict=True):
                 if name not in self._ids:
                     self._ids[name] = self._tokens.encode(name.lower(), add_special_tokens=False).ids
                 square[self._ids[name]] = 1
         return {**record, "regions": squares, "boxes": self._boxes}
+
+
+class OneSquare:
+    """ "image", one square of a grid's picture, and "text", its words: pairs to learn single things from.
+
+    Any square that holds something, drawn anew each time; "group" is that of the words.
+
+    Args:
+      side: squares a side.
+      fields: of the record, each what is in the squares, row by row, parted by ","; in the order of the words.
+    """
+
+    def __init__(self, side: int = 3, fields: Sequence[str] = ("colours", "grid")):
+        self._side, self._fields = side, tuple(fields)
+
+    def __call__(self, record: Record, rng: np.random.Generator) -> Record:
+        told = zip(*(names(record, field, self._side) for field in self._fields), strict=True)
+        words = [" ".join(filter(None, each)) for each in told]
+        full = [i for i, text in enumerate(words) if text]
+        if not full:
+            raise ValueError("every square is empty")
+        chosen = full[rng.integers(len(full))]
+        picture = np.asarray(record["image"])
+        height, width = (size // self._side for size in picture.shape[:2])
+        row, column = divmod(chosen, self._side)
+        square = picture[row * height : (row + 1) * height, column * width : (column + 1) * width]
+        rest = {name: value for name, value in record.items() if name != "item"}  # which says that the whole grid comes again
+        return {**rest, "image": square, "text": words[chosen], "group": group_of(words[chosen])}
+
+
+def names(record: Record, field: str, side: int) -> list[str]:
+    """What `field` says of each of side * side squares. Raises ValueError where it says it of more or fewer."""
+    found = record[field].split(",")
+    if len(found) != side**2:
+        raise ValueError(f"{field} names {len(found)} squares, not {side**2}")
+    return found
