@@ -44,31 +44,32 @@ class NamedSquares:
 
 
 class OneSquare:
-    """ "image", one square of a grid's picture, and "text", its words: pairs to learn single things from.
+    """ "image", one square of a grid's picture, and "text", what one field says of it: pairs of single things and their words.
 
-    Any square that holds something, drawn anew each time; "group" is that of the words.
+    Any square of which a field says something, and any such field, drawn anew each time; "group" is that of the text.
 
     Args:
       side: squares a side.
-      fields: of the record, each what is in the squares, row by row, parted by ","; in the order of the words.
+      fields: of the record, each what is in the squares, row by row, parted by ",".
     """
 
-    def __init__(self, side: int = 3, fields: Sequence[str] = ("colours", "grid")):
+    def __init__(self, side: int = 3, fields: Sequence[str] = ("grid", "colours")):
         self._side, self._fields = side, tuple(fields)
 
     def __call__(self, record: Record, rng: np.random.Generator) -> Record:
-        told = zip(*(names(record, field, self._side) for field in self._fields), strict=True)
-        words = [" ".join(filter(None, each)) for each in told]
-        full = [i for i, text in enumerate(words) if text]
+        told = list(zip(*(names(record, field, self._side) for field in self._fields), strict=True))
+        full = [i for i, words in enumerate(told) if any(words)]
         if not full:
             raise ValueError("every square is empty")
         chosen = full[rng.integers(len(full))]
+        words = [word for word in told[chosen] if word]
+        text = words[rng.integers(len(words))]
         picture = np.asarray(record["image"])
         height, width = (size // self._side for size in picture.shape[:2])
         row, column = divmod(chosen, self._side)
         square = picture[row * height : (row + 1) * height, column * width : (column + 1) * width]
         rest = {name: value for name, value in record.items() if name != "item"}  # which says that the whole grid comes again
-        return {**rest, "image": square, "text": words[chosen], "group": group_of(words[chosen])}
+        return {**rest, "image": square, "text": text, "group": group_of(text)}
 
 
 def names(record: Record, field: str, side: int) -> list[str]:
