@@ -46,7 +46,8 @@ class NamedSquares:
 class OneSquare:
     """ "image", one square of a grid's picture, and "text", what one field says of it: pairs of single things and their words.
 
-    Any square of which a field says something, and any such field, drawn anew each time; "group" is that of the text.
+    Any square, and any field that says something of it, drawn anew each time; an empty square's text is empty, so that nothing
+    has a name too. "group" is that of the text.
 
     Args:
       side: squares a side.
@@ -57,13 +58,9 @@ class OneSquare:
         self._side, self._fields = side, tuple(fields)
 
     def __call__(self, record: Record, rng: np.random.Generator) -> Record:
-        told = list(zip(*(names(record, field, self._side) for field in self._fields), strict=True))
-        full = [i for i, words in enumerate(told) if any(words)]
-        if not full:
-            raise ValueError("every square is empty")
-        chosen = full[rng.integers(len(full))]
-        words = [word for word in told[chosen] if word]
-        text = words[rng.integers(len(words))]
+        chosen = int(rng.integers(self._side**2))
+        words = [told for field in self._fields if (told := names(record, field, self._side)[chosen])]
+        text = words[rng.integers(len(words))] if words else ""
         picture = np.asarray(record["image"])
         height, width = (size // self._side for size in picture.shape[:2])
         row, column = divmod(chosen, self._side)
