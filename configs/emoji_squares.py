@@ -4,9 +4,9 @@
     mmjax train --config=configs/emoji_squares.py --workdir=runs/emoji_squares
 
 Hardware: 2 CPU cores, minutes. A square is 32 pixels; its text is the name of what is in it or its colour, where that is clear,
-or empty as the square: objects and attributes, as a detector learns them (Anderson et al. 2018), here by contrast. It sees no
-more than the training grids that questions are asked about, and none of their questions. Evaluation asks for names alone.
-Expected: in the README. The argument "debug" trains it on drawings that need no download, for seconds.
+or "nothing", no word of the vocabulary: objects and attributes, as a detector learns them (Anderson et al. 2018), here by
+contrast. It sees no more than the training grids that questions are asked about, and none of their questions. Evaluation asks
+for names alone. Expected: in the README. The argument "debug" trains it on drawings that need no download, for seconds.
 """
 
 import base_fusion as fusion

@@ -298,13 +298,13 @@ def test_one_square_is_any_with_a_word_of_it():
     for seed in range(40):
         out = square(record, np.random.default_rng(seed))
         found[out["text"]] = out
-    assert set(found) == {"red", "blue", "dog", "cat", ""}
-    np.testing.assert_array_equal(found[""]["image"], image[:3, 3:])
+    assert set(found) == {"red", "blue", "dog", "cat", "nothing"}
+    np.testing.assert_array_equal(found["nothing"]["image"], image[:3, 3:])
     np.testing.assert_array_equal(found["red"]["image"], image[:3, :3])
     np.testing.assert_array_equal(found["cat"]["image"], image[3:, :3])
     np.testing.assert_array_equal(found["blue"]["image"], image[3:, 3:])
     named = OneSquare(side=2, fields=("grid",))
-    assert {named(record, np.random.default_rng(seed))["text"] for seed in range(20)} == {"dog", "cat", ""}
+    assert {named(record, np.random.default_rng(seed))["text"] for seed in range(20)} == {"dog", "cat", "nothing"}
     assert found["cat"]["group"] == group_of("cat")
     assert "item" not in found["cat"]  # by which retrieval would take all squares of a grid for one picture
     assert record["text"] == "old"

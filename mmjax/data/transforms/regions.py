@@ -46,21 +46,21 @@ class NamedSquares:
 class OneSquare:
     """ "image", one square of a grid's picture, and "text", what one field says of it: pairs of single things and their words.
 
-    Any square, and any field that says something of it, drawn anew each time; an empty square's text is empty, so that nothing
-    has a name too. "group" is that of the text.
+    Any square, and any field that says something of it, drawn anew each time; "group" is that of the text.
 
     Args:
       side: squares a side.
       fields: of the record, each what is in the squares, row by row, parted by ",".
+      empty: the text of a square of which no field says anything.
     """
 
-    def __init__(self, side: int = 3, fields: Sequence[str] = ("grid", "colours")):
-        self._side, self._fields = side, tuple(fields)
+    def __init__(self, side: int = 3, fields: Sequence[str] = ("grid", "colours"), empty: str = "nothing"):
+        self._side, self._fields, self._empty = side, tuple(fields), empty
 
     def __call__(self, record: Record, rng: np.random.Generator) -> Record:
         chosen = int(rng.integers(self._side**2))
         words = [told for field in self._fields if (told := names(record, field, self._side)[chosen])]
-        text = words[rng.integers(len(words))] if words else ""
+        text = words[rng.integers(len(words))] if words else self._empty
         picture = np.asarray(record["image"])
         height, width = (size // self._side for size in picture.shape[:2])
         row, column = divmod(chosen, self._side)
