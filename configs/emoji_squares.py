@@ -6,7 +6,8 @@
 Hardware: 2 CPU cores, minutes. A square is 32 pixels; its text is the name of what is in it or its colour, where that is clear,
 or "nothing", no word of the vocabulary: objects and attributes, as a detector learns them (Anderson et al. 2018), here by
 contrast. It sees no more than the training grids that questions are asked about, and none of their questions. Evaluation asks
-for names alone. Expected: in the README. The argument "debug" trains it on drawings that need no download, for seconds.
+for names alone. Expected: of 4,000 squares of validation 0.998 find their name first, of the unseen style 0.63, of unseen
+concepts, half of the things there, 0.44. The argument "debug" trains it on drawings, for seconds.
 """
 
 import base_fusion as fusion
