@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Key
 from mmjax.core import keys as random
 from mmjax.core import registry
 from mmjax.core.errors import UserError
-from mmjax.core.tap import tap, under
+from mmjax.core.tap import tap
 from mmjax.models.dual_encoder import DualEncoder
 from mmjax.models.regions import RegionEncoder
 
@@ -59,7 +59,8 @@ class Tiles(nnx.Module):
         self.side, self.words, self.width = side, words, self.regions.width
 
     def tokens(self, images: Float[Array, "B height width 3"], key: Key[Array, " B"] | None = None) -> Float[Array, "B S D"]:
-        """Every tile after the last block, row by row; taps "words" (B, S, V), of each tile how likely each word is.
+        """Every tile after the last block, row by row; taps "words" (B, S, V), of each tile how likely each word is,
+        and "eye", what the dual encoder taps of (B * S) tiles.
 
         Raises:
           UserError: height or width is not a multiple of side.
@@ -71,9 +72,9 @@ class Tiles(nnx.Module):
         first, second = (None, None) if key is None else random.split(key, 2)
         each = None if first is None else random.split(first, count).T.reshape(-1)
         tiles = images.reshape(batch, side, height // side, side, width // side, channels).swapaxes(2, 3)
-        with under("eye"):
-            z, _ = self.eye.image(tiles.reshape(batch * count, height // side, width // side, channels), each)
-            names, _ = self.eye.text(jnp.arange(self.words)[:, None])
+        z, seen = self.eye.image(tiles.reshape(batch * count, height // side, width // side, channels), each)
+        tap("eye", seen)
+        names, _ = self.eye.text(jnp.arange(self.words)[:, None])
         likely = jax.nn.softmax(self.eye.scale() * z @ names.T)
         likely = tap("words", likely.reshape(batch, count, -1))
         row, column = jnp.divmod(jnp.arange(count), side)
