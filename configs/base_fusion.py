@@ -149,7 +149,8 @@ def small(c: ConfigDict, arg: str) -> ConfigDict:
             for split in ("validation", "unseen_concepts", "unseen_style")
         ]
     if arg in ("seen", "named"):
-        c.steps, c.optim.schedule.warmup = 2500, 250
+        c.steps = 3500 if arg == "seen" else 2500
+        c.optim.schedule.warmup = c.steps // 10
     if arg == "named":
         _named(c)
     return c
