@@ -84,7 +84,7 @@ def test_it_learns_all_its_parameters_and_holds_none_but_its_parts():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"eye": {"image": EYE["image"], "text": EYE["text"]}}, "DualEncoder|eye: 'eye' needs 'dim'"),
+        ({"eye": {"image": EYE["image"], "text": EYE["text"]}}, "eye: 'eye' needs 'dim'"),
         ({"eye": {**EYE, "image": {"name": "resnet9"}}}, "unknown name 'resnet9'"),
         ({"regions": {"depth": 0}}, "regions: 'regions' needs 'width'"),
         ({"regions": {**REGIONS, "dim": 3}}, "regions: 'regions' takes no keyword 'dim'"),
