@@ -158,7 +158,7 @@ def small(c: ConfigDict, arg: str) -> ConfigDict:
 
 def seen(c: ConfigDict) -> None:
     """The picture of `c`'s model in nine tiles, which the frozen eye of `emoji_squares.py` puts into words."""
-    c.model.image = {"name": "tiles", "eye": EYE, "words": WORDS, "side": SIDE, "regions": {"depth": 0, **SMALL}}
+    c.model.image = {"name": "tiles", "eye": EYE, "side": SIDE, "regions": {"depth": 0, **SMALL}}
     c.init = {"from": "runs/emoji_squares", "map": [[r"image_encoder/eye/(.*)", r"\1"], [".*", None]]}
     c.freeze = [["image_encoder/eye/.*", True]]
 

@@ -25,8 +25,7 @@ class Tiles(nnx.Module):
     not.
 
     Args:
-      eye: a DualEncoder's keywords: of one tile, and of words.
-      words: V, the size of its vocabulary.
+      eye: a DualEncoder's keywords: of one tile, and of words; V is its text encoder's "vocab".
       side: tiles a side; the picture is side * side of them, row by row.
       regions: RegionEncoder's keywords but "features".
 
@@ -42,7 +41,6 @@ class Tiles(nnx.Module):
     def __init__(
         self,
         eye: Mapping[str, Any],
-        words: int,
         side: int,
         regions: Mapping[str, Any],
         *,
@@ -55,8 +53,10 @@ class Tiles(nnx.Module):
             registry.complete(self.PARTS, spec, name, "rngs")
             return registry.build(self.PARTS, spec, where=name, remat=remat, dtype=dtype, rngs=rngs)
 
-        self.eye, self.regions = built("eye", eye), built("regions", {**regions, "features": words})
-        self.side, self.words, self.width = side, words, self.regions.width
+        self.eye = built("eye", eye)
+        self.words = eye["text"]["vocab"]
+        self.regions = built("regions", {**regions, "features": self.words})
+        self.side, self.width = side, self.regions.width
 
     def tokens(self, images: Float[Array, "B height width 3"], key: Key[Array, " B"] | None = None) -> Float[Array, "B S D"]:
         """Every tile after the last block, row by row; taps "words" (B, S, V), of each tile how likely each word is,

@@ -18,7 +18,7 @@ IMAGES = jnp.asarray(np.random.default_rng(1).normal(size=(2, 24, 24, 3)), jnp.f
 
 
 def tiles(**options):
-    spec = {"eye": EYE, "words": 5, "side": 3, "regions": REGIONS, **options}
+    spec = {"eye": EYE, "side": 3, "regions": REGIONS, **options}
     return module.define(lambda key: Tiles(**spec, rngs=module.rngs(key)))
 
 
