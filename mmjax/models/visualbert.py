@@ -2,23 +2,24 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from mmjax.core import keys as random
 from mmjax.core import registry
 from mmjax.core.errors import UserError
-from mmjax.core.tap import frame, tap
-from mmjax.layers.drop import keys
+from mmjax.core.tap import frame, tap, under
 from mmjax.layers.embed import PatchEmbedding, grid
 from mmjax.layers.norm import wide
 from mmjax.models.bert import Bert
 from mmjax.models.encoders import build as encoder
 from mmjax.models.heads import NORMAL, Headed, built
 from mmjax.models.regions import Visual, picture, present, regions
+from mmjax.models.tiles import Tiles
 
 # Segments of what is seen: one picture takes 1, as the published weights have it; of two the first takes 0, the second 1.
 ONE, TWO = (1,), (0, 1)
@@ -37,12 +38,12 @@ class Regions:
     positions: int = 1
 
     def embedding(self, width: int, dtype: str, rngs: nnx.Rngs) -> nnx.Module:
-        """From `read` to D."""
+        """What `tokens` maps to D with."""
         return linear(self.features, width, dtype=dtype, rngs=rngs)
 
-    def read(self, visual: Visual) -> Float[Array, "B S F"]:
+    def tokens(self, embedding: nnx.Module, visual: Visual, key: Key[Array, " B"] | None) -> Float[Array, "B S D"]:
         """Raises UserError for features or boxes that are missing or of another shape."""
-        return regions(visual, self.features)[0]
+        return embedding(regions(visual, self.features)[0])
 
     def valid(self, visual: Visual, count: int) -> Bool[Array, "B S"]:
         """Which tokens are not padding."""
@@ -69,16 +70,50 @@ class Patches:
         return grid(self.size, self.patch) ** 2
 
     def embedding(self, width: int, dtype: str, rngs: nnx.Rngs) -> nnx.Module:
-        """From `read` to D."""
+        """What `tokens` maps to D with."""
         return PatchEmbedding(self.patch, width, dtype=dtype, rngs=rngs)
 
-    def read(self, visual: Visual) -> Float[Array, "B height width 3"]:
+    def tokens(self, embedding: nnx.Module, visual: Visual, key: Key[Array, " B"] | None) -> Float[Array, "B S D"]:
         """Raises UserError where there is no picture, or one of another size."""
         images = picture(visual)
         if images.shape[1:3] != (self.size, self.size):
             height, width = images.shape[1:3]
             raise UserError(f"pictures are {height} x {width} and model.visual.size is {self.size}: resize them, or change it")
-        return images
+        y = embedding(images)
+        return y.reshape(len(y), -1, y.shape[-1])
+
+    def valid(self, visual: Visual, count: int) -> Bool[Array, "B S"]:
+        """All are."""
+        return jnp.ones((len(visual["image"]), count), bool)
+
+    def places(self, table: Float[Array, "P D"]) -> Float[Array, "S D"]:
+        """What is added to the tokens."""
+        return table
+
+
+@dataclasses.dataclass(frozen=True)
+class Tiled:
+    """Visual tokens from the tiles of a picture, in the words of an encoder that sees each alone: see models.tiles.Tiles.
+
+    Attributes:
+      eye, side, regions: Tiles' keywords; the width of `regions` is the text's, D, and it tells each tile its place.
+    """
+
+    eye: Mapping[str, Any]
+    side: int
+    regions: Mapping[str, Any]
+    positions: ClassVar[int] = 1  # as of regions
+
+    def embedding(self, width: int, dtype: str, rngs: nnx.Rngs) -> nnx.Module:
+        """Whose `tokens` are D wide. Raises UserError for regions of another width."""
+        tiles = Tiles(self.eye, self.side, self.regions, dtype=dtype, rngs=rngs)
+        if tiles.width != width:
+            raise UserError(f"model.visual.regions.width is {tiles.width} and the text's {width}: set both to one number")
+        return tiles
+
+    def tokens(self, embedding: nnx.Module, visual: Visual, key: Key[Array, " B"] | None) -> Float[Array, "B S D"]:
+        """Raises UserError where there is no picture, or one that does not divide into tiles."""
+        return embedding.tokens(picture(visual), key)
 
     def valid(self, visual: Visual, count: int) -> Bool[Array, "B S"]:
         """All are."""
@@ -118,7 +153,7 @@ class VisualBert(Headed):
 
     Args:
       text: a spec of Bert.
-      visual: a spec of PARTS["visual"].
+      visual: a spec of PARTS["visual"]: regions, or a picture's patches or tiles.
       heads: {"words": True, "match": True, "answers": A (a linear map), "verdicts": n (of two pictures, NLVR2),
         "grounding": H (of regions to phrases)}; see models.heads.Headed.
       dtype: that all is computed in.
@@ -128,7 +163,7 @@ class VisualBert(Headed):
       UserError: specs that name unknown parts or do not fit together.
     """
 
-    PARTS = {"text": {"bert": Bert}, "visual": {"regions": Regions, "patches": Patches}}
+    PARTS = {"text": {"bert": Bert}, "visual": {"regions": Regions, "patches": Patches, "tiles": Tiled}}
     HEADS = (*Headed.HEADS, "verdicts", "grounding")
     ANSWERS = staticmethod(linear)
 
@@ -171,13 +206,14 @@ class VisualBert(Headed):
           segments: numbers of the texts of a pair.
 
         Returns:
-          {"joint": (B, D), "text": (B, T, D), "visual": (B, S, D)}. Taps "tokens" (text, then visual), "joint" and "blocks".
+          {"joint": (B, D), "text": (B, T, D), "visual": (B, S, D)}. Taps "tokens" (text, then visual), "joint",
+          "blocks" and "visual", what tiles tap.
 
         Raises:
           UserError: what `visual` lacks or has of another shape; too long a text.
         """
         with frame() as out:
-            states = self._stream([visual], ONE, text, key, segments)
+            states = self._stream({"visual": visual}, ONE, text, key, segments)
         return states, out
 
     def fuse_two(
@@ -188,9 +224,9 @@ class VisualBert(Headed):
         key: Key[Array, " B"] | None = None,
         segments: Int[Array, "B T"] | None = None,
     ) -> tuple[dict[str, Float[Array, "B ..."]], dict[str, Any]]:
-        """As `fuse`, with two pictures in the stream, told apart by their segments, for `verdict`."""
+        """As `fuse`, with two pictures in the stream, told apart by their segments, for `verdict`; taps "first", "second"."""
         with frame() as out:
-            states = self._stream([first, second], TWO, text, key, segments)
+            states = self._stream({"first": first, "second": second}, TWO, text, key, segments)
         return states, out
 
     def verdict(self, joint: Float[Array, "B D"]) -> Float[Array, "B verdicts"]:
@@ -205,14 +241,14 @@ class VisualBert(Headed):
     def table(self) -> Float[jax.Array, "V E"]:
         return self.text_encoder.embed.embedding[...]
 
-    def _stream(self, seen: Sequence[Visual], rows: Sequence[int], text, key, segments) -> dict[str, jax.Array]:
+    def _stream(self, seen: Mapping[str, Visual], rows: Sequence[int], text, key, segments) -> dict[str, jax.Array]:
         bert = self.text_encoder
-        token_key, key = keys(key, 2, bert.token_dropout, bert.dropout)
+        token_key, key, *looks = [None] * (2 + len(seen)) if key is None else random.split(key, 2 + len(seen))
         x = [bert.embedded(text, token_key, segments)]
         valid = [bert.valid(text)]
-        for visual, row in zip(seen, rows, strict=True):
-            y = self.visual_embedding(self.visual.read(visual))
-            y = y.reshape(len(y), -1, y.shape[-1])
+        for (name, visual), row, look in zip(seen.items(), rows, looks, strict=True):
+            with under(name):
+                y = self.visual.tokens(self.visual_embedding, visual, look)
             place = self.visual.places(self.visual_positions[...]) + self.visual_segments[row]
             x.append(bert.ln_embed(y + place.astype(y.dtype)))
             valid.append(self.visual.valid(visual, y.shape[1]))

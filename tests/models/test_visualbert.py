@@ -11,6 +11,7 @@ from mmjax.core.keys import rows as keys
 
 TEXT = {"name": "bert", "vocab": 9, "length": 6, "width": 8, "depth": 2, "heads": 2, "mlp": 12, "pool": "pooler"}
 SPEC = {"name": "visualbert", "text": TEXT, "visual": {"name": "regions", "features": 5}}
+VIT = {"name": "vit", "width": 4, "depth": 1, "heads": 2, "mlp": 6, "class_token": False, "pool": "mean"}
 PATCHES = {"name": "patches", "size": 4, "patch": 2}
 IDS = jnp.array([[3, 4, 0], [5, 6, 7]])
 PRESENT = jnp.array([0.1, 0.2, 0.5, 0.9])
@@ -105,6 +106,43 @@ def test_patches_are_regions_of_raw_pixels_with_a_place():
     )
 
 
+EYE = {"dim": 4, "image": {**VIT, "size": 2, "patch": 2}, "text": {"name": "bag_of_words", "vocab": 5, "width": 4}}
+TILES = {"name": "tiles", "eye": EYE, "side": 2, "regions": {"width": 8}}
+
+
+def test_tiles_are_regions_of_what_an_eye_calls_them():
+    """The model of region features, given what the tiles' own encoder makes of the picture, says the same."""
+    model, params = build(visual=TILES)
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(2, 4, 4, 3)), jnp.float32)
+    states, out = model.bind(params).fuse({"image": images}, IDS)
+    assert states["visual"].shape == (2, 4, 8)
+    own = models.build({**SPEC, "visual": {"name": "regions", "features": 8}})
+    identity = {"kernel": jnp.eye(8), "bias": jnp.zeros(8)}
+    told = {"regions": out["visual"]["tokens"], "boxes": jnp.broadcast_to(PRESENT, (2, 4, 4))}
+    same = own.bind(params | {"visual_embedding": identity}).fuse(told, IDS)[0]
+    np.testing.assert_allclose(states["joint"], same["joint"], atol=1e-5)
+    np.testing.assert_allclose(out["visual"]["words"].sum(-1), 1, rtol=1e-5)
+
+
+def test_tiles_of_two_pictures():
+    model, params = build(visual=TILES, heads={"verdicts": 2})
+    first, second = ({"image": jnp.asarray(np.random.default_rng(i).normal(size=(2, 4, 4, 3)), jnp.float32)} for i in (1, 2))
+    params["visual_embedding"]["regions"]["fc"]["kernel"] *= 50  # random eyes have much the same words for all
+    live = model.bind(params)
+    states, out = live.fuse_two(first, second, IDS)
+    assert states["visual"].shape == (2, 8, 8)
+    np.testing.assert_allclose(out["second"]["words"], live.fuse(second, IDS)[1]["visual"]["words"], rtol=1e-5)
+    assert np.abs(states["joint"] - live.fuse_two(second, first, IDS)[0]["joint"]).max() > 1e-5
+
+
+def test_tiles_of_one_picture_do_not_draw_as_those_of_the_other():
+    dropped = {**TILES, "eye": {**EYE, "image": {**EYE["image"], "size": 4, "patch_dropout": 0.5}}}
+    model, params = build(visual=dropped, heads={"verdicts": 2})
+    picture = {"image": jnp.asarray(np.random.default_rng(1).normal(size=(2, 8, 8, 3)), jnp.float32)}
+    out = model.bind(params).fuse_two(picture, picture, IDS, keys(jax.random.key(0), 2))[1]
+    assert not np.allclose(out["first"]["words"], out["second"]["words"], atol=1e-4)
+
+
 def test_questions_are_answered_before_the_end():
     model = bound(text={**TEXT, "pool": "before_end"}, heads={"answers": 3})
     states = model.fuse(regions(), IDS)[0]
@@ -163,10 +201,11 @@ def test_input_that_does_not_fit(changes, visual, ids, message):
         ({"visual": {"name": "boxes"}}, "model.visual: unknown name 'boxes'"),
         ({"visual": {"name": "regions"}}, "model.visual: 'regions' needs 'features'"),
         ({"visual": {"name": "patches", "size": 5, "patch": 2}}, "size 5 is not divisible by patch 2"),
+        ({"visual": {**TILES, "regions": {"width": 6}}}, "model.visual.regions.width is 6 and the text's 8"),
         ({"text": {**TEXT, "name": "gru"}}, "model.text: unknown name 'gru'"),
         ({"heads": {"verdict": 2}}, "no head 'verdict'.*Did you mean 'verdicts'"),
     ],
-    ids=["visual", "features", "size", "text", "head"],
+    ids=["visual", "features", "size", "width", "text", "head"],
 )
 def test_specs_that_do_not_fit(changes, message):
     with pytest.raises(UserError, match=message):
