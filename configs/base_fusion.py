@@ -4,8 +4,8 @@ Not a recipe by itself. Arguments of such a recipe: "" as published; "vqa" fine-
 emoji_vqa, CPU-sized; "seen", of models that read regions, the same with each square put into words by runs/emoji_squares (see
 `emoji_squares.py`), as by a detector; "named", with what is in each square named, as by one that never errs; "captions", what
 "small" may start from: masked words of what is in the grids; "entailment" and, of models that read two pictures, "pairs": the
-same model on emoji_entailment and emoji_pairs, begun with runs/RECIPE_captions (--config.init=none: with nothing); "debug", a
-toy on drawings that need no download.
+same model on emoji_entailment and emoji_pairs, which goes on from "seen" (runs/RECIPE_seen) or, where it reads no regions, from
+"small" (runs/RECIPE_small); "debug", a toy on drawings that need no download.
 """
 
 from base import get_config as base
@@ -18,6 +18,7 @@ ANSWERS = 3129
 SIZE, WORDS, LISTED, QUESTION, CAPTION = 96, 787, 110, 16, 25
 # emoji_entailment's and emoji_pairs' verdicts, and tokens of a statement about two grids, in emoji_vqa's vocabulary.
 VERDICTS, STATEMENT = {"entailment": 3, "pairs": 2}, 48
+SEEN = ("seen", *VERDICTS)  # of models that read regions
 GRIDS = ("captions", "small", "seen", "named", *VERDICTS)
 WHITE = {"mean": [1.0] * 3, "std": [0.25] * 3}  # an empty square is 0
 SMALL = {"width": 64, "heads": 4, "mlp": 128, "dropout": 0.0}
@@ -156,11 +157,11 @@ def small(c: ConfigDict, arg: str) -> ConfigDict:
     return c
 
 
-def seen(c: ConfigDict) -> None:
+def seen(c: ConfigDict, spec: str = "image", part: str = "image_encoder") -> None:
     """The picture of `c`'s model in nine tiles, which the frozen eye of `emoji_squares.py` puts into words."""
-    c.model.image = {"name": "tiles", "eye": EYE, "side": SIDE, "regions": {"depth": 0, **SMALL}}
-    c.init = {"from": "runs/emoji_squares", "map": [[r"image_encoder/eye/(.*)", r"\1"], [".*", None]]}
-    c.freeze = [["image_encoder/eye/.*", True]]
+    c.model[spec] = {"name": "tiles", "eye": EYE, "side": SIDE, "regions": {"depth": 0, **SMALL}}
+    c.init = {"from": "runs/emoji_squares", "map": [[rf"{part}/eye/(.*)", r"\1"], [".*", None]]}
+    c.freeze = [[f"{part}/eye/.*", True]]
 
 
 def _named(c: ConfigDict) -> None:
@@ -199,7 +200,9 @@ def stated(c: ConfigDict, arg: str, shapes: tuple[str, ...] = ()) -> ConfigDict:
             spec["fields"] = ["image", "image_b", "question"]
     anew = ("text_encoder/positions", *shapes) if pairs else ()
     head = "verdict_head" if pairs else "answer_head"
-    start(c, f"runs/{c.model.name}_captions", (head, *anew), ("words_head", "answer_head", *anew))
+    c.steps, c.optim.schedule.warmup = 1000, 100
+    before = "seen" if c.freeze else "small"
+    start(c, f"runs/{c.model.name}_{before}", (head, *anew), ("words_head", "answer_head", *anew))
     return c
 
 

@@ -46,7 +46,7 @@ def get_config(arg: str = "") -> ConfigDict:
         c.model.text.update({"vocab": fusion.WORDS, "length": fusion.CAPTION, "depth": 1, **fusion.SMALL})
         c.model.cross.update({"depth": 1, **fusion.SMALL})
         c.model.heads = {"words": True, "answers": fusion.LISTED}
-    if arg == "seen":
+    if arg in fusion.SEEN:
         fusion.seen(c)
     if arg == "named":
         c.model.image = {"name": "regions", "features": fusion.WORDS, "depth": 0, **fusion.SMALL}

@@ -1,4 +1,4 @@
-"""The eye of `cross_encoder.py:seen` and `lxmert.py:seen`: a small dual encoder on single squares of emoji_vqa's grids.
+"""The eye of cross_encoder's, lxmert's and visualbert's `:seen`: a small dual encoder on single squares of emoji_vqa's grids.
 
     mmjax data get emoji_vqa
     mmjax train --config=configs/emoji_squares.py --workdir=runs/emoji_squares

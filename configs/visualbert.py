@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 
 def get_config(arg: str = "") -> ConfigDict:
     """arg: see base_fusion.ARGS."""
-    fusion.check(arg, "named", "pairs")
+    fusion.check(arg, "seen", "named", "pairs")
     length = 128
     c = fusion.vqa(length) if arg == "vqa" else fusion.coco(length)
     fusion.regions(c)
@@ -48,6 +48,8 @@ def get_config(arg: str = "") -> ConfigDict:
         c.model.text.update({"vocab": fusion.WORDS, "length": fusion.CAPTION, "depth": 3, **fusion.SMALL})
         c.model.visual = {"name": "patches", "size": fusion.SIZE, "patch": 32}
         c.model.heads = {"words": True, "answers": fusion.LISTED}
+    if arg in fusion.SEEN:
+        fusion.seen(c, "visual", "visual_embedding")
     if arg == "named":
         c.model.visual = {"name": "regions", "features": fusion.WORDS}
     if arg in fusion.VERDICTS:

@@ -27,7 +27,7 @@ ALONE = ("debug", "small", "seen", "named", "captions", "entailment", "pairs")
 FUSION = ("", "vqa", "captions", "small", "entailment", "debug")
 ARGUMENTS = dict.fromkeys(("albef", "albef_vqa", "albef_retrieval"), ("", "debug", "small"))
 ARGUMENTS |= dict.fromkeys(("lxmert", "cross_encoder"), (*FUSION, "seen", "named"))
-ARGUMENTS |= {"visualbert": (*FUSION, "named", "pairs"), "vilt": (*FUSION, "pairs")}
+ARGUMENTS |= {"visualbert": (*FUSION, "seen", "named", "pairs"), "vilt": (*FUSION, "pairs")}
 GOLDENS = [(name, arg) for name in RECIPES for arg in ARGUMENTS.get(name, ("", "debug"))]
 
 
