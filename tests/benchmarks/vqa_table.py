@@ -2,11 +2,11 @@
 
     launch/table.sh vqa --seeds 0 1 2
 
-Each model answers questions (`:small`) with each seed, the same batches of 128 in the same order for all. With --captions it
-first learns so many steps, once, from the captions of grids (masked words, `:captions`; ALBEF all its objectives,
-`albef.py:small`). Models ":seen" see by the encoder of `emoji_squares.py`, which is trained once; models ":named" are told what
-is in the squares. --blind trains the first model's questions once more with its pictures hidden: the question-only baseline
-that was learned. A run whose results are there is not run again.
+Each model, ALBEF in the others' size, answers questions (`:small`) with each seed, the same batches of 128 in the same order
+for all. With --captions it first learns so many steps, once, from the captions of grids (masked words, `:captions`; ALBEF all
+its objectives, `albef.py:small`). Models ":seen" see by the encoder of `emoji_squares.py`, which is trained once; models
+":named" are told what is in the squares. --blind trains the first model's questions once more with its pictures hidden: the
+question-only baseline that was learned. A run whose results are there is not run again.
 """
 
 import argparse
@@ -30,11 +30,15 @@ MODELS = {
     "albef": "two towers, aligned first by contrast, matching and masked words; then the text looks at the picture",
 }
 READ = {"seen": "squares are regions, read by an encoder that learned to name them", "named": "what is in the squares is told"}
-MODELS |= {f"{name}:{how}": what for how, what in READ.items() for name in ("cross_encoder", "lxmert")}
+MODELS |= {f"{name}:{how}": what for how, what in READ.items() for name in ("cross_encoder", "lxmert", "visualbert")}
 # What each begins with, where it is asked to, and what answers.
 RECIPES = {name: (f"{name}.py:captions", f"{name}.py:small") for name in MODELS}
 RECIPES |= {name: (None, name.replace(":", ".py:")) for name in MODELS if ":" in name}
 RECIPES["albef"] = ("albef.py:small", "albef_vqa.py:small")
+# ALBEF's own small size is twice as wide and deep.
+TOWER = {"width": 64, "mlp": 128, "depth": 1}
+SIZES = {"albef": [f"model.{part}.{key}={n}" for part in ("image", "text") for key, n in TOWER.items()]}
+SIZES["albef"] += ["model.fusion=1", "optim.lr=2e-3"]
 SETS = ("validation", "unseen_concepts", "unseen_style")
 
 
@@ -75,11 +79,12 @@ def run(args: argparse.Namespace, model: str, seed: int, blind: bool) -> dict:
         more = [f"--config.init={json.dumps({**resolved(answering)['init'], 'from': eye(args)})}"]
     if args.captions and start:
         before = f"{args.out}/{name}_captions"
-        train(start, before, 0, args.captions)
+        train(start, before, 0, args.captions, *sized(model))
         init = resolved(answering)["init"] or {}
         more = [f"--config.init={json.dumps({**init, 'from': before})}"]
     steps = args.steps or resolved(answering)["steps"]
-    train(answering, workdir, seed, steps, *more, *(["--config.task.blind=True"] if blind else []))
+    hidden = ["--config.task.blind=True"] if blind else []
+    train(answering, workdir, seed, steps, *more, *sized(model), *hidden)
     return json.loads(Path(workdir, "results.json").read_text())
 
 
@@ -90,9 +95,14 @@ def eye(args: argparse.Namespace) -> str:
     return workdir
 
 
-def resolved(config: str) -> dict:
-    """A recipe, "RECIPE.py:ARGUMENT"."""
-    return plain(load(str(ROOT / "configs" / config)))
+def sized(model: str) -> list[str]:
+    """What gives a model the others' size."""
+    return [f"--config.{text}" for text in SIZES.get(model, [])]
+
+
+def resolved(config: str, *overrides: str) -> dict:
+    """A recipe, "RECIPE.py:ARGUMENT", with overrides KEY=VALUE."""
+    return plain(load(str(ROOT / "configs" / config), overrides))
 
 
 def train(config: str, workdir: str, seed: int, steps: int, *more: str) -> None:
@@ -110,7 +120,7 @@ def costs(model: str) -> list[str]:
     from mmjax.tasks import build as tasks
     from mmjax.train import loop, step
 
-    config = resolved(RECIPES[model][1])
+    config = resolved(RECIPES[model][1], *SIZES.get(model, []))
     plan = loop.plan(config, meshes.make({"data": 1}))
     parameters = sum(leaf.size for leaf in tree.flatten(plan.model.abstract["params"]).values())
     compiled = step.compiled(plan).lower(plan.abstract(), tasks.abstract_batch(config)).compile()
