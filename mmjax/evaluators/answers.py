@@ -29,7 +29,8 @@ class Answers:
 
     Args:
       set: the name under which results are filed.
-      source: records with question, answers and maybe one of GROUPS.
+      source: records with a question and answers, under the names that the transforms read ("question_zh"), and maybe one of
+        GROUPS.
       training: the training set, whose questions alone give the baselines (metrics.answers.Blind).
       fields: what the model reads, e.g. ["regions", "boxes", "question"].
     """
@@ -50,9 +51,10 @@ class Answers:
         if not listed:
             raise UserError(f"eval set {set!r}: eval.transforms has neither 'answers' nor 'candidates', which list the answers")
         self._vocabulary = lists.load(listed[0]["answers"])
-        fields = (*fields, *(f"{name}_cut" for name in fields if name == "question"))
-        self._epoch = epoch(source, common["transforms"], common["batch_size"], fields, **share(mesh))
-        self._embed, self._keep = Embedder(model, {"logits": task.answers}, mesh), fields[-1:] if "question" in fields else ()
+        self._names = _names(common["transforms"])
+        self._keep = ("question_cut",)
+        self._epoch = epoch(source, common["transforms"], common["batch_size"], (*fields, *self._keep), **share(mesh))
+        self._embed = Embedder(model, {"logits": task.answers}, mesh)
         self._source, self._training, self.set = source, training, set
         self._pictures = "image" in fields
         self._asked: list[dict[str, Any]] = []
@@ -76,7 +78,7 @@ class Answers:
         listed = {metrics.normalise(answer) for answer in self._vocabulary}
         results |= {"questions": len(truth)}
         results |= {"unlisted": sum(not listed & {metrics.normalise(one) for one in people} for people in truth)}
-        results |= {"truncated": int((z["question_cut"] > 0).sum())} if self._keep else {}
+        results |= {"truncated": int((z["question_cut"] > 0).sum())}
         right = np.array([metrics.score(answer, people) for answer, people in zip(said, truth, strict=True)])
         self.found = {"row": z["row"], "said": said, "right": right, "results": results}
         return {self.set: results}
@@ -94,7 +96,7 @@ class Answers:
 
     def _read(self, rows: Int[np.ndarray, " M"]) -> None:
         """What was asked, and what the baselines say to it."""
-        blind, asked = _blind(self._training), _questions(self._source)
+        blind, asked = _blind(self._training, self._names), _questions(self._source, self._names)
         self._asked = [asked[row] for row in rows]
         self._guessed = {
             "majority": [blind.majority] * len(rows),
@@ -102,20 +104,27 @@ class Answers:
         }
 
 
+def _names(transforms: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """What the records call the question and its answers, as the transforms are told."""
+    asked = [t for t in transforms if t["name"] == "candidates" or "question" in (t.get("into"), t.get("field"))]
+    told = [t for t in transforms if t["name"] == "answers"]
+    return {name: specs[0].get("field", name) if specs else name for name, specs in (("question", asked), ("answers", told))}
+
+
 # What the sets of a run share: their training set is most often one, and reading it takes as long as a set.
 _BLIND: dict[str, metrics.Blind] = {}
 
 
-def _blind(training: dict) -> metrics.Blind:
-    key = json.dumps(training, default=repr)
+def _blind(training: dict, names: Mapping[str, str]) -> metrics.Blind:
+    key = json.dumps([training, names], default=repr)
     if key not in _BLIND:
-        known = _questions(training)
+        known = _questions(training, names)
         _BLIND[key] = metrics.Blind([record["question"] for record in known], [record["answers"] for record in known])
     return _BLIND[key]
 
 
-def _questions(source: dict) -> list[dict[str, Any]]:
-    """A source's records without their pictures."""
-    kept = ("question", "answers", *GROUPS)
+def _questions(source: dict, names: Mapping[str, str]) -> list[dict[str, Any]]:
+    """A source's records without their pictures: "question" and "answers", which it has under `names`, and GROUPS."""
+    kept = {**names, **{name: name for name in GROUPS}}
     records = lists.words(registry.build(SOURCES, source))
-    return [{name: record[name] for name in kept if name in record} for record in records]
+    return [{name: record[theirs] for name, theirs in kept.items() if theirs in record} for record in records]

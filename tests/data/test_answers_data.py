@@ -69,7 +69,7 @@ def test_a_batch_of_questions():
     batch = stack([Loader([source], transforms, fields, [0], seed=0).row(0, 0, 0)])
     a, n, y = (ord(letter) + 3 for letter in "any")
     assert batch["question"].tolist() == [[1, ord("c") + 3, ord("d") + 3, 2]]
-    assert batch["question_cut"].tolist() == [1]
+    assert batch["question_cut"].tolist() == [1]  # of "question", which is read last
     assert batch["candidates"].tolist() == [
         [
             [1, a, a + 1, 2, y, ord("e") + 3, ord("s") + 3, 2, 0],
@@ -85,6 +85,18 @@ def test_what_is_cut_off_is_counted():
     assert Tokenise("bytes", 5)({"text": "abc"}, rng)["text_cut"] == 0
     assert Tokenise("bytes", 5)({"text": "abcdef"}, rng)["text_cut"] == 3
     assert Tokenise("bytes", 7, pair="b")({"text": "abc", "b": "abc"}, rng)["text_cut"] == 2
+
+
+def test_a_question_that_is_cut_beside_its_answers_is_counted():
+    """Of 8 tokens three are ends; "yes" leaves the question two of its three, "no" all three."""
+    rng, asked = np.random.default_rng(0), {"question": "abc"}
+    assert Candidates(["yes", "no"], "bytes", 8)(asked, rng)["question_cut"] == 1
+    assert Candidates(["no"], "bytes", 8)(asked, rng)["question_cut"] == 0
+
+
+def test_a_set_without_annotations_says_so():
+    with pytest.raises(ValueError, match="it has no 'answers': give the source its annotations"):
+        Answers(["yes"])({"question": "is it?"}, np.random.default_rng(0))
 
 
 def test_a_second_picture():

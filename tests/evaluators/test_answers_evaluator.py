@@ -46,11 +46,11 @@ def memory(records):
     return {"name": "memory", "records": records}
 
 
-def made(transforms):
+def made(transforms, asked=ASKED, training=TRAINING, **options):
     mesh = meshes.make({"data": -1}, jax.devices()[:1])
     model = module.define(lambda key: Nothing(module.rngs(key)))
     common = {"transforms": transforms, "batch_size": 2}
-    return Answers(model, Oracle(), mesh, common, set="test", source=memory(ASKED), training=memory(TRAINING))
+    return Answers(model, Oracle(), mesh, common, set="test", source=memory(asked), training=memory(training), **options)
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +65,31 @@ def test_by_hand(evaluator):
     assert found["majority/accuracy"] == 0  # always "yes"
     assert found["question_only/accuracy"] == pytest.approx(1 / 3)  # "how many?" is 2
     assert (found["questions"], found["unlisted"], found["truncated"]) == (3, 1, 1)  # 19 bytes and two ends in 12
+
+
+def test_questions_in_another_language():
+    """Records have both; the transforms say which is read, and that one is scored and guessed at."""
+    listed = {"no": "否", "yes": "是", "2": "两个", "seven": "七个"}
+    words = {"is it?": "是吗?", "how many?": "几个?"}
+
+    def other(one):
+        question, told = one["question"], [listed[answer] for answer in one["answers"]]
+        return one | {"question": "", "answers": [""], "question_zh": words.get(question, "是红的吗?"), "answers_zh": told}
+
+    transforms = [
+        {"name": "tokenise", "tokenizer": "bytes", "length": 12, "field": "question_zh", "into": "question"},
+        {"name": "answers", "answers": ["否", "是", "两个"], "field": "answers_zh"},
+    ]
+    found = made(transforms, [other(one) for one in ASKED], [other(one) for one in TRAINING])({"bias": jnp.zeros(3)}, {}, 0)
+    assert found["test"]["accuracy"] == pytest.approx(2 / 3)
+    assert (found["test"]["majority/accuracy"], found["test"]["question_only/accuracy"]) == (0, pytest.approx(1 / 3))
+    assert (found["test"]["unlisted"], found["test"]["truncated"]) == (1, 1)  # "是红的吗?" has 13 bytes
+
+
+def test_a_list_that_is_ranked_counts_what_was_cut():
+    ranked = [{"name": "candidates", "answers": LISTED, "tokenizer": "bytes", "length": 16}, TRANSFORMS[1]]
+    found = made(ranked, fields=("image", "candidates"))({"bias": jnp.zeros(3)}, {}, 0)["test"]
+    assert (found["accuracy"], found["truncated"]) == (pytest.approx(2 / 3), 1)
 
 
 def test_the_page_shows_what_was_asked_and_the_baselines(evaluator):

@@ -17,8 +17,9 @@ class Answers:
     """ "answer_scores" float32 (A,): what each answer of a list is worth beside those that people gave, from 0 to 1; and
     "label", the first of the best, -1 where none of theirs is in the list.
 
-    The worth is the evaluation's own (core.answers.worth): of ten people's answers 0.3, 0.6, 0.9, and 1 from four on. A row of
-    zeros counts nothing in the loss, which reports the share of such rows.
+    The worth is the evaluation's own (core.answers.worth): of ten people's answers 0.3, 0.6, 0.9, and 1 from four on. (Where
+    all say the same, the evaluation compares words as they are; here they are normalised always.) A row of zeros counts nothing
+    in the loss, which reports the share of such rows.
 
     Args:
       answers: a file with one answer a line, a prepared set's name, or the list itself.
@@ -26,6 +27,7 @@ class Answers:
 
     Raises:
       UserError: there is no such list.
+      ValueError: a record has no such field.
     """
 
     def __init__(self, answers: str | Sequence[str], field: str = "answers"):
@@ -36,6 +38,8 @@ class Answers:
 
     def __call__(self, record: Record, rng: np.random.Generator) -> Record:
         scores = np.zeros(self._size, np.float32)
+        if self._field not in record:
+            raise ValueError(f"it has no {self._field!r}: give the source its annotations; a set without cannot be scored")
         people = record[self._field]
         for answer, n in collections.Counter(map(normalise, people)).items():
             if answer in self._numbers:
@@ -44,7 +48,8 @@ class Answers:
 
 
 class Candidates:
-    """ "candidates" int32 (A, T): the question with each answer of a list, for models that rank texts.
+    """ "candidates" int32 (A, T): the question with each answer of a list, for models that rank texts; and "question_cut", how
+    many tokens of the question were cut off, beside the longest answer.
 
     List it before the question is tokenised, or in place of that.
 
@@ -71,4 +76,6 @@ class Candidates:
 
     def __call__(self, record: Record, rng: np.random.Generator) -> Record:
         pairs = [{self._field: record[self._field], "answer": answer} for answer in self._answers]
-        return {**record, "candidates": np.stack([self._tokenise(pair, rng)[self._field] for pair in pairs])}
+        rows = [self._tokenise(pair, rng) for pair in pairs]
+        cut = max(row[f"{self._field}_cut"] for row in rows)
+        return {**record, "candidates": np.stack([row[self._field] for row in rows]), "question_cut": cut}
