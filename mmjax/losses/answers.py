@@ -17,6 +17,15 @@ def check(form: str) -> None:
         raise UserError(f"task.loss {form!r} is not one of: {', '.join(FORMS)}.{suggest(form, FORMS)}")
 
 
+def check_list(logits: Float[Array, "B A"], scores: Float[Array, "B L"]) -> None:
+    """Raises UserError where the model's answers are not as many as the data's."""
+    if logits.shape[1] != scores.shape[1]:
+        raise UserError(
+            f"the model gives {logits.shape[1]} answers and the data's list has {scores.shape[1]}: set model.heads.answers (of "
+            f"two pictures: verdicts) to the length of the list that the transform 'answers' names"
+        )
+
+
 def answers(logits: Float[Array, "B A"], scores: Float[Array, "B A"], form: str = "sigmoid") -> Terms:
     """Cross-entropy of soft targets.
 

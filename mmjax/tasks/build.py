@@ -43,6 +43,10 @@ def abstract_batch(config: Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct]
     }
 
 
+# Fields of token ids.
+TEXTS = ("text", "question", "candidates")
+
+
 def check_batch(config: Mapping[str, Any], rows: Mapping[str, np.ndarray]) -> None:
     """Raises UserError unless the data's first batch is what `config.batch` and the vocabulary say."""
     for name, (shape, dtype) in config["batch"].items():
@@ -54,5 +58,8 @@ def check_batch(config: Mapping[str, Any], rows: Mapping[str, np.ndarray]) -> No
                 f"{list(shape)} {dtype}: change data.transforms or config.batch"
             )
     vocab = (config["model"].get("text") or config["model"].get("encoder", {})).get("vocab")
-    if vocab is not None and "text" in rows and (top := int(rows["text"].max(initial=0))) >= vocab:
-        raise UserError(f"the tokenizer gives id {top} and model.text.vocab is {vocab}: set it to the tokenizer's vocabulary")
+    for name in TEXTS:
+        if vocab is not None and name in rows and (top := int(rows[name].max(initial=0))) >= vocab:
+            raise UserError(
+                f"the tokenizer gives {name} the id {top} and model.text.vocab is {vocab}: set it to the tokenizer's vocabulary"
+            )

@@ -117,8 +117,9 @@ class Pretraining(Task):
         if "matching" in self.weights:
             terms |= matching(model.match(states["joint"]), own, aux.get("weight"))
         if "answers" in self.weights:
-            scores = jnp.where(own[:, None], z["answer_scores"], 0)
-            terms |= answers.answers(model.answer(states["joint"]), scores, self._loss)
+            logits, scores = model.answer(states["joint"]), jnp.where(own[:, None], z["answer_scores"], 0)
+            answers.check_list(logits, scores)
+            terms |= answers.answers(logits, scores, self._loss)
         if self._regions:
             terms |= self._objects(model.objects(states["visual"]), z, own)
         return terms | truncated(z, "text")

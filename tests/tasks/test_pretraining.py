@@ -70,6 +70,16 @@ def test_half_of_the_rows_are_shown_a_text_of_another_group():
     assert abs(times / (40 * B) - 0.5) < 0.15  # 280 draws: five standard deviations
 
 
+def test_pairs_of_a_shortlist_are_matched():
+    rows, bind, task = batch(), Binder(MODEL, {}), Pretraining(ALL)
+    params, _ = MODEL.init(jax.random.key(0))
+    at, told = jnp.array([2, 0, 2]), rows["text"][jnp.array([1, 1, 3])]
+    found = task.matched(bind, params, {"image": rows["image"], "text": told, "at": at})
+    pairs = task.match(bind, params, {"image": rows["image"][at], "text": told})
+    np.testing.assert_allclose(found, pairs[:, 1] - pairs[:, 0], rtol=1e-6)
+    assert np.ptp(found) > 1e-4
+
+
 def test_a_batch_of_one_group_keeps_its_texts_and_matching_passes_it_over():
     rows = batch(group=[5] * B)
     terms, aux = related(rows)

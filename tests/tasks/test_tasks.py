@@ -79,7 +79,9 @@ def rows(**changes):
             {"image": np.zeros((4, 2, 2, 3), np.float32)},
             r"image of \[2, 2, 3\] float32, config.batch.image says \[2, 2, 3\] uint8",
         ),
-        ({"text": np.full((4, 3), 9, np.int32)}, "the tokenizer gives id 9 and model.text.vocab is 9"),
+        ({"text": np.full((4, 3), 9, np.int32)}, "the tokenizer gives text the id 9 and model.text.vocab is 9"),
+        ({"question": np.full((4, 3), 12, np.int32)}, "the tokenizer gives question the id 12 and model.text.vocab is 9"),
+        ({"candidates": np.full((4, 2, 3), 9, np.int32)}, "the tokenizer gives candidates the id 9 and model.text.vocab is 9"),
     ],
 )
 def test_a_batch_of_another_kind_is_named(changes, text):
