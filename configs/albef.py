@@ -86,8 +86,8 @@ def get_config(arg: str = "") -> ConfigDict:
 
 def batch(size: int, length: int) -> dict:
     """What a batch holds."""
-    text = [[length], "int32"]
-    return {"image": [[size, size, 3], "uint8"], "text": text, "mlm_labels": text, "group": [[], "int32"]}
+    text, number = [[length], "int32"], [[], "int32"]
+    return {"image": [[size, size, 3], "uint8"], "text": text, "mlm_labels": text, "group": number, "text_cut": number}
 
 
 def shrink(c: ConfigDict, size: int, length: int, vocab: int, tokens: dict, width: int, layers: tuple[int, int, int]) -> None:

@@ -31,7 +31,7 @@ def get_config(arg: str = "") -> ConfigDict:
         c.batch_size, c.steps, c.optim.lr = 256, 11_000, 1e-5
         c.optim.schedule = {"name": "cosine", "warmup": 0, "end": 0.1}
         c.task.ramp, c.eval.every = 2200, 0
-        source = {"name": "karpathy", "path": "coco/dataset_coco.json", "split": "test"}
+        source = {"name": "karpathy", "path": "coco/dataset_coco.json", "split": "test", "captions": "all"}
         c.eval.sets = [{"set": "test", "source": source}]
     elif arg == "small":
         c.steps, c.optim.lr, c.optim.schedule.warmup = 150, 1e-3, 15
@@ -39,9 +39,7 @@ def get_config(arg: str = "") -> ConfigDict:
     fusion.start(c, f"runs/albef{arg and '_' + arg}", (), ("words_head",))
     # Without masked words no text is masked.
     c.data.transforms = [t for t in c.data.transforms if t["name"] != "mask_tokens"]
-    for field in ("mlm_labels", "text_cut"):
-        if field in c.batch:
-            del c.batch[field]
+    del c.batch["mlm_labels"]
     c.model.heads = {"match": True}
     c.task.weights = {"contrastive": 1.0, "matching": 1.0}
     c.task.distil = {"contrastive": 0.4}

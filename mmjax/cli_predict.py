@@ -149,6 +149,7 @@ def answer(args: argparse.Namespace) -> None:
     paths, pictures, broken = inputs.pictures(args.images)
     _tell(broken)
     answers, found = by.answer(encoder, pictures, questions)
+    _tell_cut(encoder.cut, questions)
     captions = []
     for path, of_picture in zip(paths, found, strict=True):
         print(path)
@@ -168,6 +169,7 @@ def match(args: argparse.Namespace) -> None:
     paths, pictures, broken = inputs.pictures(args.images)
     _tell(broken)
     found = by.match(encoder, pictures, texts)
+    _tell_cut(encoder.cut, texts)
     for path, row in zip(paths, found, strict=True):
         print(path)
         for i in np.argsort(-row, kind="stable"):
@@ -197,6 +199,11 @@ def _tell(broken: list[str]) -> None:
         print(f"left out, cannot be decoded: {line}", file=sys.stderr)
     if len(broken) > 5:
         print(f"and {len(broken) - 5} more", file=sys.stderr)
+
+
+def _tell_cut(cut: int, texts: list[str]) -> None:
+    if cut:
+        print(f"{cut} of {len(texts)} texts are longer than the model reads: their ends were cut off", file=sys.stderr)
 
 
 def _sheet(pictures: list[bytes], captions: list[str], out: str) -> None:

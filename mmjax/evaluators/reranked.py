@@ -87,7 +87,7 @@ class Reranked(Retrieval):
             heads["sum"][way] = retrieval.rerank(itc[way], itm + z["scale"][0] * cosine)
         about = {name: value for name, value in self._file(z, first, heads["itm"]).items() if "/" not in name}
         found = {f"{head}/{name}": value for head, ways in heads.items() for name, value in scores(ways).items()}
-        return {self.set: found | about | {"shortlist": self._k, "fused": len(wanted)}}
+        return {self.set: found | about | {"shortlist": min(self._k, len(z["group"])), "fused": len(wanted)}}
 
     def _odds(
         self,

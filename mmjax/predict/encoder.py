@@ -29,6 +29,7 @@ class Encoder:
 
     Attributes:
       meta: what travels in the checkpoint.
+      cut: of the last `pairs` how many texts were longer than the model reads, and cut.
 
     Raises:
       UserError: there is no checkpoint there.
@@ -43,7 +44,7 @@ class Encoder:
         like = {part: self._model.abstract["params"], "stats": self._model.abstract["stats"]}
         place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         state = store.restore(folder, like, jax.tree.map(lambda _: place, like), parts=(part, "stats"))
-        self._params, self._stats, self._batch = state[part], state["stats"], batch_size
+        self._params, self._stats, self._batch, self.cut = state[part], state["stats"], batch_size, 0
         self._transforms = config["eval"]["transforms"]
         self._programs: dict[str, Callable] = {}
 
@@ -65,6 +66,7 @@ class Encoder:
           ValueError, OSError: a picture cannot be decoded.
         """
         look, told = self._look(), [self._told(what, text) for text in texts]
+        self.cut = sum(bool(row.pop("cut")) for row in told)
         return self._run(what, (row for picture in pictures for row in self._with(look(picture), told)))
 
     @staticmethod
@@ -86,14 +88,15 @@ class Encoder:
         return look
 
     def _told(self, what: str, text: str) -> dict[str, np.ndarray]:
-        """A text as the model is told it: tokens, under the field that the task's method reads."""
+        """A text as the model is told it: tokens, under the field that the task's method reads, and whether it is "cut"."""
         if any(t["name"] == "candidates" for t in self._transforms):
-            transform = self._tokens("candidates")
+            transform = self._tokens("candidates", field="question")
             record = transform({"question": text}, keys.rng(0, "predict", 0))
-            return {"candidates": record["candidates"]}
+            return {"candidates": record["candidates"], "cut": record["question_cut"] > 0}
         # A task that does both may have been evaluated on texts alone, or on questions alone.
-        ids = next(ids for name, ids in self.tokeniser().rows((text,)).items() if name in ("text", "question"))
-        return {"question" if what == "answers" else "text": ids}
+        rows = self.tokeniser().rows((text,))
+        name = next(name for name in rows if name in ("text", "question"))
+        return {"question" if what == "answers" else "text": rows[name], "cut": rows[f"{name}_cut"] > 0}
 
     def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "n D"]:
         """Embeddings of texts, in float32.

@@ -16,7 +16,7 @@ from mmjax.losses.matching import matching
 from mmjax.losses.negatives import fetch, hard_negatives
 from mmjax.losses.tokens import masked_tokens
 from mmjax.tasks.normalise import Pixels, constants, normalise
-from mmjax.tasks.task import Binder, Rows, Task, Terms
+from mmjax.tasks.task import Binder, Rows, Task, Terms, truncated
 
 TERMS = ("contrastive", "matching", "masked_tokens")
 TAUGHT = ("contrastive", "masked_tokens")
@@ -38,7 +38,8 @@ class ALBEF(Task):
     hard_negatives=False, distil.contrastive=0, distil.masked_tokens=0, momentum=None; model.fusion is the depth.
 
     Rows: image uint8 (B, height, width, 3), text int32 (B, T), group int (B,), and mlm_labels int32 (B, T) of the transform
-    mask_tokens: with them text has hidden tokens, and where they are not -1 they say what stood there.
+    mask_tokens: with them text has hidden tokens, and where they are not -1 they say what stood there. text_cut (B,) counts
+    captions that were too long.
 
     Args:
       batch_size: of the config, which gives it.
@@ -70,7 +71,7 @@ class ALBEF(Task):
         pixels: Pixels = "imagenet",
     ):
         distil = dict.fromkeys(TAUGHT, 0.4) if distil is None else distil
-        _check(batch_size, weights, momentum, queue, distil)
+        _check(batch_size, weights, momentum, queue if momentum is not None else 0, distil)
         constants(pixels)
         self.weights = {name: float(weight) for name, weight in weights.items() if weight}
         self._alpha = {
@@ -139,6 +140,7 @@ class ALBEF(Task):
             z |= {"image": model.image_embedding(image), "text": model.text_embedding(text)}
         if "masked_tokens" in self.weights:
             z |= {"ids": rows["text"], "labels": rows["mlm_labels"]}
+        z |= {name: rows[name] for name in ("text_cut",) if name in rows}
         if self._momentum is not None:
             teacher = bind(bind.extra["teacher"])
             seen = teacher.image_tokens(shown)[0]
@@ -180,7 +182,7 @@ class ALBEF(Task):
                     "alpha": self._share(bind.extra, "masked_tokens"),
                 }
             terms |= masked_tokens(logits, z["labels"], **taught)
-        return terms
+        return terms | truncated(z, "text")
 
     def _share(self, extra: Mapping[str, Any], term: str) -> Float[Array, ""]:
         """Alpha of this step."""

@@ -52,8 +52,15 @@ class Answers(Task):
             states = model.fuse(*seen, rows["question"], key=key, segments=rows.get("question_segments"))[0]
             return model.answer(states["joint"])
 
+        once = hasattr(model, "fuse_tokens") and key is None  # then the picture is encoded once for all answers
+        image = model.image_tokens(seen[0]["image"])[0] if once else None
+
         def score(one):
-            logits = model.match(model.fuse(*seen, one["text"], key=one.get("key"))[0]["joint"])
+            if once:
+                fused, _ = model.fuse_tokens(image, model.text_tokens(one["text"])[0], model.valid(one["text"]))
+            else:
+                fused, _ = model.fuse(*seen, one["text"], key=one.get("key"))
+            logits = model.match(fused["joint"])
             return logits[:, 1] - logits[:, 0]
 
         texts = rows["candidates"].swapaxes(0, 1)
@@ -62,7 +69,9 @@ class Answers(Task):
 
     def encode(self, bind: Binder, params: dict, rows: Rows, key: Key[Array, " B"] | None) -> dict[str, jax.Array]:
         cut = {name: rows[name] for name in ("question_cut",) if name in rows}
-        return {"logits": self.answers(bind, params, rows, key), "scores": rows["answer_scores"], **cut}
+        logits, scores = self.answers(bind, params, rows, key), rows["answer_scores"]
+        answers.check_list(logits, scores)
+        return {"logits": logits, "scores": scores, **cut}
 
     def read(self, bind: Binder, params: dict, z: Any, aux: Any, key: Key[Array, " B"] | None) -> Terms:
         return answers.answers(z["logits"], z["scores"], self._loss) | truncated(z, "question")

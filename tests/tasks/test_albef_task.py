@@ -219,4 +219,21 @@ def test_it_reads_pairs_for_retrieval_and_matching():
     plain = {**rows, "text": caption(rows)}
     del plain["mlm_labels"]
     np.testing.assert_allclose(text, task.text(bind, params, plain), rtol=1e-6)
-    assert task.match(bind, params, rows).shape == (tiny.B, 2)
+    logits = task.match(bind, params, plain)
+    assert logits.shape == (tiny.B, 2)
+    # What a shortlist is ordered by: pairs of a text with the picture at a place, each picture encoded once.
+    at, told = jnp.array([2, 0, 2]), jnp.array([1, 1, 3])
+    found = task.matched(bind, params, {"image": plain["image"], "text": plain["text"][told], "at": at})
+    pairs = task.match(bind, params, {"image": plain["image"][at], "text": plain["text"][told]})
+    np.testing.assert_allclose(found, pairs[:, 1] - pairs[:, 0], atol=1e-5)  # float32
+    assert np.ptp(found) > 1e-4
+
+
+def test_captions_that_were_cut_are_counted():
+    model, task = tasks.build(tiny.config(task={"momentum": None}))
+    params, _ = model.init(jax.random.key(0))
+    rows = {name: jnp.asarray(x) for name, x in tiny.rows().items()} | {"text_cut": jnp.array([0, 3, 0, 1], jnp.int32)}
+    bind = Binder(model, {})
+    z = task.encode(bind, params, rows, None)
+    terms, aux = task.relate(bind, params, z)
+    assert [float(x) for x in (terms | task.read(bind, params, z, aux, None))["truncated"]] == [2, tiny.B]

@@ -6,11 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny_albef
 from fused import ANSWERS, Fused
 
 from mmjax import models
 from mmjax.core import keys, module
 from mmjax.core.errors import UserError
+from mmjax.tasks import build as tasks
 from mmjax.tasks.answers import Answers
 from mmjax.tasks.normalise import normalise
 from mmjax.tasks.task import Binder
@@ -57,6 +59,28 @@ def test_by_ranking_texts_one_at_a_time():
         image = (rows["image"] / 255 - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
         pair = model.match(model.fuse({"image": jnp.float32(image)}, rows["candidates"][:, a])[0]["joint"])
         np.testing.assert_allclose(logits[:, a], pair[:, 1] - pair[:, 0], rtol=1e-5, atol=1e-5)
+
+
+def test_a_list_is_ranked_beside_a_picture_that_is_encoded_once():
+    """ALBEF's towers part: the same odds as by fusing every answer with the picture anew."""
+    model, _ = tasks.build(tiny_albef.config())
+    params, _ = model.init(jax.random.key(0))
+    told = jnp.asarray(np.random.default_rng(1).integers(1, tiny_albef.VOCAB, (2, 3, tiny_albef.T)), jnp.int32)
+    image = jnp.asarray(tiny_albef.rows()["image"][:2])
+    bind = Binder(model, {})
+    logits = Answers("softmax").answers(bind, params, {"image": image, "candidates": told})
+    live, seen = model.bind(params, {}), {"image": normalise(image, "imagenet")}
+    for a in range(3):
+        pair = live.match(live.fuse(seen, told[:, a])[0]["joint"])
+        np.testing.assert_allclose(logits[:, a], pair[:, 1] - pair[:, 0], atol=1e-5)  # float32
+    assert np.ptp(logits) > 1e-4
+
+
+@pytest.mark.parametrize("answers", [ANSWERS - 1, ANSWERS + 1])
+def test_a_list_of_another_length_than_the_head(answers):
+    rows = batch(question=texts(B, T)) | {"answer_scores": jnp.zeros((B, answers))}
+    with pytest.raises(UserError, match=f"gives {ANSWERS} answers and the data's list has {answers}: set model.heads.answers"):
+        Answers().encode(Binder(MODEL, STATS), PARAMS, rows, None)
 
 
 def test_dropout_of_a_candidate_is_its_own_and_a_gradient_flows():
