@@ -51,14 +51,19 @@ def start(c: ConfigDict, path: str, fresh: tuple[str, ...] = (), dropped: tuple[
     c.init = {"from": path, "map": [*([name, None] for name in new), ["(.*)", r"\1"], *([None, name] for name in old)]}
 
 
-def regions(c: ConfigDict, count: int = 36) -> None:
-    """COCO's region features in place of pictures (Anderson et al. 2018, arXiv 1707.07998)."""
+def regions(c: ConfigDict, path: str, count: int = 36, width: int = 2048) -> None:
+    """COCO's region features in place of pictures (Anderson et al. 2018, arXiv 1707.07998).
+
+    path: of the tsv; {split} is the questions' own, "train2014" or "val2014".
+    """
     del c.batch["image"]
-    c.batch.update({"regions": [[count, 2048], "float32"], "boxes": [[count, 4], "float32"]})
+    c.batch.update({"regions": [[count, width], "float32"], "boxes": [[count, 4], "float32"]})
     specs = [entry["source"] for entry in c.data.sources] + [spec["source"] for spec in c.eval.sets]
     specs += [spec["training"] for spec in c.eval.sets if "training" in spec]
     for spec in specs:
-        spec["regions"] = {"path": "coco/trainval_obj36.tsv", "count": count}
+        split = next((name for name in ("train2014", "val2014") if name in spec["path"]), None)
+        spec["regions"] = {"path": path.format(split=split), "count": count, "width": width}
+        spec["pictures"] = False
     for transforms in (c.data.transforms, c.eval.transforms):
         transforms[:] = [t for t in transforms if t["name"] not in ("decode", "resize", "random_resized_crop", "rand_augment")]
     for spec in c.eval.sets:

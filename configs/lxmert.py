@@ -5,10 +5,11 @@
     mmjax train --config=configs/lxmert.py:small --workdir=runs/lxmert_small      # emoji_vqa, on patches
 
 Hardware: 4 Titan Xp for 10 days, as the paper; one mesh axis is -1, so it takes what there is. Data: VQA v2 under ./coco with
-LXMERT's region features (tsv, with objects and attributes), BERT's tokenizer as the prepared set "bert". All five objectives,
-each with its weight in task.weights: masked words, matching, region features, region labels and attributes, image QA. Sizes,
-batch and rates are the authors': 256 at 1e-4 for 670,000 steps, then 32 at 5e-5 for 4 epochs. Expected: 72.4 on VQA v2 test-dev
-(published; not run here). The paper's texts are captions and questions of five sets; here they are VQA v2's questions.
+LXMERT's region features (train2014_obj36.tsv, val2014_obj36.tsv: with objects and attributes), BERT's tokenizer as "bert". All
+five objectives, each with its weight in task.weights: masked words, matching, region features, region labels and attributes,
+image QA. Sizes, batch and rates are the authors': 256 at 1e-4 for 670,000 steps, then 32 at 5e-5 for 4 epochs. Expected: 72.4
+on VQA v2 test-dev (published; not run here). The paper's texts are captions and questions of five sets; here they are VQA v2's
+questions.
 
 "small": 2 CPU cores, minutes, on a picture's patches; the README's table has its results beside the other models'.
 "seen": the same on squares that `emoji_squares.py` (trained before, in runs/emoji_squares) puts into words, not run to
@@ -27,7 +28,7 @@ def get_config(arg: str = "") -> ConfigDict:
     fusion.check(arg, "seen", "named")
     length, count = 20, 36
     c = fusion.vqa(length)
-    fusion.regions(c, count)
+    fusion.regions(c, "coco/{split}_obj36.tsv", count)
     c.model = {
         "name": "lxmert",
         "text": {"name": "bert", "vocab": fusion.VOCAB, "length": 512, "depth": 9, **fusion.BASE, "pooler": False},

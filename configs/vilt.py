@@ -3,7 +3,7 @@
     mmjax train --config=configs/vilt.py --workdir=runs/vilt
     mmjax train --config=configs/vilt.py:vqa --workdir=runs/vilt_vqa          # begins with runs/vilt
     mmjax train --config=configs/vilt.py:small --workdir=runs/vilt_small      # emoji_vqa
-    mmjax train --config=configs/vilt.py:pairs --workdir=runs/vilt_pairs      # emoji_pairs, after :captions
+    mmjax train --config=configs/vilt.py:pairs --workdir=runs/vilt_pairs      # emoji_pairs, after :small
 
 Hardware: 64 V100 for three days, as the paper; one mesh axis is -1, so it takes what there is. Data: COCO under ./coco, BERT's
 tokenizer as the prepared set "bert". Batch 4,096 at 1e-4 for 200,000 steps, then 256 at 1e-4 for 10 epochs, the head at ten

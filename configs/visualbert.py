@@ -3,12 +3,13 @@
     mmjax train --config=configs/visualbert.py --workdir=runs/visualbert                     # COCO captions
     mmjax train --config=configs/visualbert.py:vqa --workdir=runs/visualbert_vqa             # begins with runs/visualbert
     mmjax train --config=configs/visualbert.py:small --workdir=runs/visualbert_small         # emoji_vqa, on patches
-    mmjax train --config=configs/visualbert.py:pairs --workdir=runs/visualbert_pairs         # emoji_pairs, after :captions
+    mmjax train --config=configs/visualbert.py:pairs --workdir=runs/visualbert_pairs         # emoji_pairs, after :seen
 
-Hardware: 4 V100 of 16 GiB, as the paper; one mesh axis is -1, so it takes what there is. Data: COCO under ./coco with region
-features, BERT's tokenizer as the prepared set "bert". Batch, rate and epochs are those of the authors' configs: 48 at 5e-5 for
-10 epochs, then 64 at 2e-5 for 10. Expected: 70.8 on VQA v2 test-dev (published; not run here). Where the authors' pretraining
-shows two captions of a picture, there is one here, which is foreign in half of the rows.
+Hardware: 4 V100 of 16 GiB, as the paper; one mesh axis is -1, so it takes what there is. Data: COCO under ./coco with the
+region features of bottom-up attention (one tsv of 36 a picture), BERT's tokenizer as the prepared set "bert". Batch, rate and
+epochs are those of the authors' configs: 48 at 5e-5 for 10 epochs, then 64 at 2e-5 for 10. Expected: 70.8 on VQA v2 test-dev
+(published; not run here). Where the authors' pretraining shows two captions of a picture, there is one here, which is foreign
+in half of the rows.
 
 "small": 2 CPU cores, minutes, on pictures in patches; the README's table has its results beside the other models'.
 "named": the same on regions that are told, not seen; the README has what it gives.
@@ -24,7 +25,7 @@ def get_config(arg: str = "") -> ConfigDict:
     fusion.check(arg, "seen", "named", "pairs")
     length = 128
     c = fusion.vqa(length) if arg == "vqa" else fusion.coco(length)
-    fusion.regions(c)
+    fusion.regions(c, "coco/trainval_resnet101_faster_rcnn_genome_36.tsv")
     bert = {"name": "bert", "vocab": fusion.VOCAB, "length": 512, "depth": 12, **fusion.BASE, "pool": "pooler"}
     c.model = {
         "name": "visualbert",
