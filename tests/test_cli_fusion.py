@@ -106,6 +106,36 @@ def test_predict_matches_texts_with_pictures(trained, picture, tmp_path, capsys)
     assert Image.open(tmp_path / "out" / "sheet.jpg").width > 96
 
 
+def test_albef_goes_from_pretraining_to_retrieval_and_to_answers(tmp_path, picture, capsys):
+    """The shipped recipes one after the other, shrunk: heads and k in results.json, then what predict makes of either."""
+
+    def run(name, *words):
+        cli.main(
+            ["train", f"--config={ROOT}/configs/{name}.py:debug", f"--workdir={tmp_path / name}", "--config.steps=2", *words]
+        )
+        return json.loads((tmp_path / name / "results.json").read_text())
+
+    run("albef", "--config.eval.sets=[]")
+    found = run("albef_retrieval", f"--config.init.from={tmp_path / 'albef'}")["validation"]
+    assert {f"{head}/{way}/R@1" for head in ("itc", "itm", "sum") for way in ("t2i", "i2t")} <= found.keys()
+    assert (found["shortlist"], found["candidates"]) == (8, 32)
+    assert 32 * 8 <= found["fused"] <= 2 * 32 * 8
+    asked = run("albef_vqa", f"--config.init.from={tmp_path / 'albef'}")["drawings"]
+    assert {"accuracy", "majority/accuracy", "question_only/accuracy"} <= asked.keys()
+    capsys.readouterr()
+    long = "a large red circle on blue, and then some more words than it can read"
+    words = (f"--images={picture}", f"--texts={long}", f"--out={tmp_path / 'sheet.png'}")
+    cli.main(["predict", "match", f"--checkpoint={tmp_path / 'albef_retrieval'}", *words])
+    said = capsys.readouterr()
+    assert "1 of 1 texts are longer than the model reads" in said.err
+    assert 0 < float(said.out.splitlines()[1].split()[0]) < 1
+    asked = "--texts=what colour is the ground?"
+    cli.main(["predict", "answer", f"--checkpoint={tmp_path / 'albef_vqa'}", *words[::2], asked, "--top=6"])
+    said = capsys.readouterr()
+    assert "longer than" not in said.err
+    assert {"red", "green", "blue"} <= {answer.split()[0] for answer in said.out.splitlines()[1].split("?")[1].split(",")}
+
+
 def test_what_a_checkpoint_cannot_do_is_said(ranking, picture, capsys):
     words = (f"--checkpoint={ranking}", f"--images={picture}", "--texts=a red circle")
     assert "its task gives no match" in refused(capsys, "predict", "match", *words)

@@ -28,6 +28,13 @@ VILT = {
     "heads": HEADS,
 }
 VISUALBERT = {"name": "visualbert", "text": TEXT, "visual": {"name": "patches", "size": SIZE, "patch": 4}, "heads": HEADS}
+CROSS = {
+    "name": "cross_encoder",
+    "image": {"name": "vit", "size": SIZE, "patch": 4, **BLOCKS, "class_token": False, "pool": "mean"},
+    "text": {**TEXT, "pooler": False},
+    "cross": {"name": "co_attention", **BLOCKS},
+    "heads": HEADS,
+}
 TERMS = ("masked_tokens", "matching", "answers")
 REGIONS = ("region_feature", "region_label", "region_attribute")
 
@@ -75,11 +82,12 @@ def run(model, task, shape, devices, chunk=None):
 @pytest.mark.parametrize(
     ("model", "task", "shape", "chunk"),
     [
-        (LXMERT, {"name": "pretraining", "weights": dict.fromkeys((*TERMS, *REGIONS), 1.0)}, {"data": 8}, None),
+        (LXMERT, {"name": "pretraining", "weights": dict.fromkeys((*TERMS, *REGIONS), 1.0)}, {"data": 8}, 8),
+        (CROSS, {"name": "pretraining", "weights": dict.fromkeys(TERMS, 1.0)}, {"data": 4, "fsdp": 2}, 8),
         (VILT, {"name": "pretraining", "weights": dict.fromkeys(TERMS, 1.0)}, {"data": 2, "fsdp": 4}, 8),
         (VISUALBERT, {"name": "answers", "loss": "softmax"}, {"data": 4, "fsdp": 2}, 16),
     ],
-    ids=["lxmert", "vilt", "visualbert"],
+    ids=["lxmert", "cross_encoder", "vilt", "visualbert"],
 )
 def test_one_device_equals_eight(monkeypatch, model, task, shape, chunk):
     monkeypatch.setattr(rules, "SMALL", 1)  # toy leaves are split too

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -22,6 +23,26 @@ def test_three_kills_leave_no_trace():
     assert result["during_a_save"] >= 1
     assert result["bit_identical"]
     assert result["leaves_compared"] > 50
+
+
+@pytest.mark.parametrize("name", ["albef", "visualbert", "vilt", "lxmert", "cross_encoder"])
+def test_what_reads_two_modalities_goes_on_as_if_it_had_not_stopped(name, tmp_path, capsys):
+    """From the checkpoint of step 3, bit by bit; of ALBEF with its teacher and its queue."""
+    recipe = f"--config={Path(__file__).parents[2]}/configs/{name}.py:debug"
+    words = ["train", recipe, "--config.eval.sets=[]", "--config.optim.name=adamw", "--config.optim.args={}"]
+    cli.main([*words, f"--workdir={tmp_path / 'whole'}"])
+    shutil.copytree(tmp_path / "whole", tmp_path / "stopped")
+    shutil.rmtree(tmp_path / "stopped/checkpoints/6")
+    (tmp_path / "stopped/results.json").unlink()
+    capsys.readouterr()
+    cli.main([*words, f"--workdir={tmp_path / 'stopped'}"])
+    assert "resuming from step 3" in capsys.readouterr().err
+    whole, found = (kill._last_state(tmp_path / workdir) for workdir in ("whole", "stopped"))
+    assert whole.keys() == found.keys()
+    assert [path for path, leaf in whole.items() if leaf.tobytes() != found[path].tobytes()] == []
+    if name == "albef":
+        assert {"teacher", "queue"} <= {path.split("/")[1] for path in whole if path.startswith("extra/")}
+        assert whole["extra/queue/image"].any(axis=(1, 2)).all()  # four batches are held, and all slots are filled
 
 
 def test_sigterm_saves_exits_and_the_same_command_resumes(tmp_path):
