@@ -50,7 +50,7 @@ def get_config(arg: str = "") -> ConfigDict:
         c.model.visual = {"name": "patches", "size": fusion.SIZE, "patch": 32}
         c.model.heads = {"words": True, "answers": fusion.LISTED}
     if arg in fusion.SEEN:
-        fusion.seen(c, "visual", "visual_embedding/tiles")
+        fusion.seen(c, "visual", "visual_embedding")
     if arg == "named":
         c.model.visual = {"name": "regions", "features": fusion.WORDS}
     if arg in fusion.VERDICTS:

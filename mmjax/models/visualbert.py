@@ -96,7 +96,7 @@ class Tiled:
     """Visual tokens from the tiles of a picture, in the words of an encoder that sees each alone: see models.tiles.Tiles.
 
     Attributes:
-      eye, side, regions: Tiles' keywords; `regions` tells each tile its place.
+      eye, side, regions: Tiles' keywords; the width of `regions` is the text's, D, and it tells each tile its place.
     """
 
     eye: Mapping[str, Any]
@@ -105,14 +105,15 @@ class Tiled:
     positions: ClassVar[int] = 1  # as of regions
 
     def embedding(self, width: int, dtype: str, rngs: nnx.Rngs) -> nnx.Module:
-        """What `tokens` maps to D with."""
+        """Whose `tokens` are D wide. Raises UserError for regions of another width."""
         tiles = Tiles(self.eye, self.side, self.regions, dtype=dtype, rngs=rngs)
-        # As of a detector's features: a tile's vector itself is so large that no segment would tell two pictures apart.
-        return nnx.Dict({"tiles": tiles, "map": linear(tiles.width, width, dtype=dtype, rngs=rngs)})
+        if tiles.width != width:
+            raise UserError(f"model.visual.regions.width is {tiles.width} and the text's {width}: set both to one number")
+        return tiles
 
     def tokens(self, embedding: nnx.Module, visual: Visual, key: Key[Array, " B"] | None) -> Float[Array, "B S D"]:
         """Raises UserError where there is no picture, or one that does not divide into tiles."""
-        return embedding["map"](embedding["tiles"].tokens(picture(visual), key))
+        return embedding.tokens(picture(visual), key)
 
     def valid(self, visual: Visual, count: int) -> Bool[Array, "B S"]:
         """All are."""

@@ -107,7 +107,7 @@ def test_patches_are_regions_of_raw_pixels_with_a_place():
 
 
 EYE = {"dim": 4, "image": {**VIT, "size": 2, "patch": 2}, "text": {"name": "bag_of_words", "vocab": 5, "width": 4}}
-TILES = {"name": "tiles", "eye": EYE, "side": 2, "regions": {"width": 6}}
+TILES = {"name": "tiles", "eye": EYE, "side": 2, "regions": {"width": 8}}
 
 
 def test_tiles_are_regions_of_what_an_eye_calls_them():
@@ -116,10 +116,10 @@ def test_tiles_are_regions_of_what_an_eye_calls_them():
     images = jnp.asarray(np.random.default_rng(0).normal(size=(2, 4, 4, 3)), jnp.float32)
     states, out = model.bind(params).fuse({"image": images}, IDS)
     assert states["visual"].shape == (2, 4, 8)
-    own = models.build({**SPEC, "visual": {"name": "regions", "features": 6}})
-    mapped = params["visual_embedding"]["map"]
+    own = models.build({**SPEC, "visual": {"name": "regions", "features": 8}})
+    identity = {"kernel": jnp.eye(8), "bias": jnp.zeros(8)}
     told = {"regions": out["visual"]["tokens"], "boxes": jnp.broadcast_to(PRESENT, (2, 4, 4))}
-    same = own.bind(params | {"visual_embedding": mapped}).fuse(told, IDS)[0]
+    same = own.bind(params | {"visual_embedding": identity}).fuse(told, IDS)[0]
     np.testing.assert_allclose(states["joint"], same["joint"], atol=1e-5)
     np.testing.assert_allclose(out["visual"]["words"].sum(-1), 1, rtol=1e-5)
 
@@ -127,7 +127,7 @@ def test_tiles_are_regions_of_what_an_eye_calls_them():
 def test_tiles_of_two_pictures():
     model, params = build(visual=TILES, heads={"verdicts": 2})
     first, second = ({"image": jnp.asarray(np.random.default_rng(i).normal(size=(2, 4, 4, 3)), jnp.float32)} for i in (1, 2))
-    params["visual_embedding"]["tiles"]["eye"]["logit_scale"] = jnp.log(100.0)  # random eyes have much the same words for all
+    params["visual_embedding"]["eye"]["logit_scale"] = jnp.log(100.0)  # random eyes have much the same words for all
     live = model.bind(params)
     states, out = live.fuse_two(first, second, IDS)
     assert states["visual"].shape == (2, 8, 8)
@@ -201,10 +201,11 @@ def test_input_that_does_not_fit(changes, visual, ids, message):
         ({"visual": {"name": "boxes"}}, "model.visual: unknown name 'boxes'"),
         ({"visual": {"name": "regions"}}, "model.visual: 'regions' needs 'features'"),
         ({"visual": {"name": "patches", "size": 5, "patch": 2}}, "size 5 is not divisible by patch 2"),
+        ({"visual": {**TILES, "regions": {"width": 6}}}, "model.visual.regions.width is 6 and the text's 8"),
         ({"text": {**TEXT, "name": "gru"}}, "model.text: unknown name 'gru'"),
         ({"heads": {"verdict": 2}}, "no head 'verdict'.*Did you mean 'verdicts'"),
     ],
-    ids=["visual", "features", "size", "text", "head"],
+    ids=["visual", "features", "size", "width", "text", "head"],
 )
 def test_specs_that_do_not_fit(changes, message):
     with pytest.raises(UserError, match=message):
