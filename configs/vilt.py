@@ -12,7 +12,8 @@ x 640; not run here). Here pictures are 384 x 384 and captions are COCO's; a tex
 authors put another picture.
 
 "small": 2 CPU cores, minutes; the README's table has its results beside the other models'.
-"entailment" and "pairs" (see base_fusion): the same size; not yet trained to a result.
+"entailment" and "pairs" (see base_fusion): go on from "small" (runs/vilt_small), 1,000 steps; 0.56 of validation's verdicts,
+and 0.52, where a statement alone gives 0.50.
 """
 
 import base_fusion as fusion
