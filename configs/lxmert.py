@@ -13,7 +13,7 @@ questions.
 
 "small": 2 CPU cores, minutes, on a picture's patches; the README's table has its results beside the other models'.
 "seen": the same on squares that `emoji_squares.py` (trained before, in runs/emoji_squares) puts into words, 0.80 of the
-questions of validation; "named": on squares whose words are told, 0.73, in fewer steps.
+questions of validation; "named": on squares whose words are told, 0.68, in fewer steps.
 "entailment" (see base_fusion): goes on from "seen" (runs/lxmert_seen), 1,000 steps; 0.87 of validation's verdicts.
 """
 
