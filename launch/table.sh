@@ -5,9 +5,11 @@
 set -eu
 cd "$(dirname "$0")/.."
 table="tests/benchmarks/${1:?vqa, statements or albef}_table.py"
+sets=emoji_vqa
+[ "$1" != statements ] || sets="$sets emoji_pairs emoji_entailment"
 shift
 ./launch/setup.sh
-for name in emoji_vqa emoji_pairs emoji_entailment; do .venv/bin/mmjax data get $name; done
+for name in $sets; do .venv/bin/mmjax data get $name; done
 # Large pages, as in quickstart.sh.
 export GLIBC_TUNABLES=glibc.malloc.hugetlb=1
 exec .venv/bin/python "$table" "$@"
